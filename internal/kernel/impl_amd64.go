@@ -1,0 +1,7 @@
+//go:build amd64 && !purego
+
+package kernel
+
+var archImplementations []*implementation
+
+func pause() {}

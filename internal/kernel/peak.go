@@ -1,0 +1,64 @@
+package kernel
+
+import (
+	"sync"
+	"time"
+)
+
+// PeakGFLOPS measures what the implementation in use can do at most: 10⁹
+// floating-point operations per second of that many threads together doing
+// nothing but the multiply-adds its products are made of, on registers. It
+// takes about d and returns the best tenth of it.
+func PeakGFLOPS(d time.Duration, threads int) float64 {
+	threads = max(threads, 1)
+	peak := current.Load().peak
+	n := 1 << 10
+	for { // rounds that take about a tenth of d
+		start := time.Now()
+		peak(n)
+		if t := time.Since(start); t > d/20 || t > time.Second {
+			break
+		}
+		n *= 2
+	}
+	var best float64
+	for start := time.Now(); best == 0 || time.Since(start) < d; {
+		flops := make([]int, threads)
+		var all sync.WaitGroup
+		t := time.Now()
+		for i := range threads {
+			all.Go(func() { flops[i] = peak(n) })
+		}
+		all.Wait()
+		total := 0
+		for _, f := range flops {
+			total += f
+		}
+		best = max(best, float64(total)/time.Since(t).Seconds()/1e9)
+	}
+	return best
+}
+
+// peakSink keeps the compiler from dropping peakGeneric's sums.
+var peakSink float32
+
+// peakGeneric runs n rounds of eight independent multiply-adds.
+func peakGeneric(n int) int {
+	const a = 0.999
+	s0, s1, s2, s3, s4, s5, s6, s7 := float32(1), float32(2), float32(3), float32(4), float32(5), float32(6), float32(7), float32(8)
+	b := float32(n)
+	for range n {
+		s0 = s0*a + b
+		s1 = s1*a + b
+		s2 = s2*a + b
+		s3 = s3*a + b
+		s4 = s4*a + b
+		s5 = s5*a + b
+		s6 = s6*a + b
+		s7 = s7*a + b
+	}
+	if s := s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7; s == 0 {
+		peakSink = s
+	}
+	return 16 * n
+}

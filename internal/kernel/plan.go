@@ -1,0 +1,90 @@
+package kernel
+
+import "sync"
+
+// Sizes, in elements unless said otherwise, of what should stay in which
+// cache, and of what is too little to share out. Measured on Zen 4 and Zen 5;
+// the caches of other x86-64 servers are of about these sizes.
+const (
+	l2Block   = 64 << 10 // a block of A, and one of B: together half of an L2 of 1 MiB
+	l3Slab    = 2 << 20  // copy of A: a part of L3
+	minShared = 2 << 20  // products (m·n·k) below this stay on one thread: about 15 µs
+	minPacked = 32 << 10 // elements of A that one chunk of the pool packs
+)
+
+// plan chooses the block sizes. The results do not depend on them but for kc,
+// which depends on k alone.
+func (g *product[T]) plan(threads int) {
+	mr, nr := g.kernel.mr, g.kernel.nr
+	g.kc = min(g.k, roundUp(ceilDiv(g.k, ceilDiv(g.k, g.kernel.kc)), 16))
+	// An odd number of cache lines between rows spreads them over all sets.
+	g.lead = roundUp(g.kc, 32) + 16
+	g.slab = max(l3Slab/max(g.m, 1)/g.kc, 1) * g.kc
+	g.mc = max(l2Block/g.kc/mr, 1) * mr
+
+	widest := max(l2Block/(g.kc*nr), 1)
+	panels := ceilDiv(g.n, nr)
+	g.cols = min(widest, max(panels/(8*threads), 1)) * nr
+	g.rows = roundUp(ceilDiv(g.m, rowBlocks(ceilDiv(g.n, g.cols), ceilDiv(g.m, mr), threads)), mr)
+}
+
+// rowBlocks returns into how many parts to cut C's tiles of rows when its columns
+// make that many blocks: as many as balance the threads, given that every part
+// packs B's columns again, which costs about as much as computing one tile of rows.
+func rowBlocks(columnBlocks, tiles, threads int) int {
+	best, bestTime := 1, 0
+	for parts := 1; parts <= min(tiles, 4*threads); parts++ {
+		rounds := ceilDiv(parts*columnBlocks, threads)
+		time := rounds * (ceilDiv(tiles, parts) + 1)
+		if bestTime == 0 || time < bestTime {
+			best, bestTime = parts, time
+		}
+	}
+	return best
+}
+
+// worthPacking tells whether A is copied before use. Stored by columns it must
+// be, or each step along k touches another page. Stored by rows it is read
+// once from memory per block of columns either way; a copy pays only when the rows
+// lie at a distance that maps them to the same few cache sets.
+func (g *product[T]) worthPacking() bool {
+	const few = 4 // column blocks
+	if ceilDiv(g.n, g.cols) < few {
+		return false
+	}
+	return g.a.inner != 1 || g.a.outer%256 == 0
+}
+
+// packedSize is the number of elements that a packed slab takes.
+func (g *product[T]) packedSize() int {
+	slab := min(g.slab, roundUp(g.k, g.kc))
+	if g.a.inner == 1 {
+		return slab / g.kc * g.m * g.lead
+	}
+	return slab * roundUp(g.m, g.kernel.mr)
+}
+
+// buffers keeps the memory of packed operands between products.
+type buffers[T Float] struct{ a, b scratch[T] }
+
+var (
+	buffers32 buffers[float32]
+	buffers64 buffers[float64]
+)
+
+// scratch hands out slices that are used again, starting at a cache line.
+type scratch[T Float] struct{ pool sync.Pool }
+
+func (s *scratch[T]) get(n int) *[]T {
+	if b, _ := s.pool.Get().(*[]T); b != nil && cap(*b) >= n {
+		*b = (*b)[:n]
+		return b
+	}
+	b := alignedSlice[T](n)
+	return &b
+}
+
+func (s *scratch[T]) put(b *[]T) { s.pool.Put(b) }
+
+func ceilDiv(a, b int) int { return (a + b - 1) / b }
+func roundUp(a, b int) int { return ceilDiv(a, b) * b }
