@@ -1,0 +1,311 @@
+package besa
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"besa/internal/decoder"
+	"besa/internal/kernel"
+)
+
+// Windows are calibration windows of hidden states, tokens × hidden each. The
+// matrices are views: writing to them changes the windows.
+type Windows interface {
+	Len() int
+	Window(i int) kernel.Mat[float32]
+}
+
+// Job is one block to prune.
+type Job struct {
+	Engine *decoder.Engine[float32]
+	Block  *decoder.Block[float32]
+	In     Windows // what enters the block; overwritten with what leaves the pruned block
+	Ref    Windows // scratch of the same shape: the dense block's output on In
+	Step   func(done, total int)
+}
+
+// Layer is one pruned linear layer.
+type Layer struct {
+	Weights kernel.Mat[float32] // rows × columns: survivors as stored, zero where pruned
+	Mask    []uint64            // rows × ⌈columns/64⌉ words; bit i of word w: column 64w+i is kept
+	Pruned  int                 // weights whose mask bit is 0
+
+	// With a grid: codes rows × columns, steps (fp16 bits) and zero codes rows × groups.
+	Group int
+	Codes []uint8
+	Steps []uint16
+	Zeros []uint8 // asymmetric grid only
+}
+
+// Sparsity is the fraction of pruned weights.
+func (l *Layer) Sparsity() float64 {
+	return float64(l.Pruned) / float64(l.Weights.Rows*l.Weights.Cols)
+}
+
+// StepLoss is the loss of one optimisation step.
+type StepLoss struct {
+	Loss           float64 // all terms
+	Reconstruction float64
+	Sparsity       float64 // expected sparsity of the block, before exact counts
+}
+
+// Result is a pruned block.
+type Result struct {
+	Layers [decoder.NumLinears]Layer
+	Steps  []StepLoss
+	Error  float64 // ‖pruned(x) − dense(x)‖ / ‖dense(x)‖ over all windows
+}
+
+// Sparsity is the fraction of the block's weights that are pruned.
+func (r *Result) Sparsity() float64 {
+	pruned, total := 0, 0
+	for i := range r.Layers {
+		pruned += r.Layers[i].Pruned
+		total += r.Layers[i].Weights.Rows * r.Layers[i].Weights.Cols
+	}
+	return float64(pruned) / float64(total)
+}
+
+// PruneBlock prunes (and quantises) one block by opts. On return job.In holds
+// the pruned block's output, the next block's input.
+func PruneBlock(ctx context.Context, job Job, opts Options) (*Result, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	s := newSession(job, opts)
+	if err := s.collect(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.prepare(); err != nil {
+		return nil, err
+	}
+	learned := opts.Method == MethodBESA
+	if learned || s.learnsClipping() {
+		if err := s.learn(ctx, learned); err != nil {
+			return nil, err
+		}
+	}
+	if learned {
+		s.settleCounts()
+	}
+	res := s.finish()
+	if err := s.handOver(ctx, res); err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// session is the state of one block's pruning.
+type session struct {
+	Job
+	opts   Options
+	pool   *kernel.Pool
+	acts   *decoder.Activations[float32]
+	masked decoder.Block[float32] // the block with masked (and quantised) weights
+
+	norms  [decoder.NumLinears]InputNorms
+	rank   [decoder.NumLinears]*Ranking
+	prune  [decoder.NumLinears][]int
+	alloc  []*Allocation // by layer; empty unless learned
+	clip   [decoder.NumLinears]*clipping
+	quant  [decoder.NumLinears]kernel.Mat[float32] // quantised weights, with a grid
+	params int                                     // weights in the block
+	steps  []StepLoss
+}
+
+func newSession(job Job, opts Options) *session {
+	s := &session{Job: job, opts: opts, pool: job.Engine.Pool(), acts: job.Engine.NewActivations(), masked: *job.Block}
+	for l := range decoder.NumLinears {
+		w := job.Block.W[l]
+		s.masked.W[l] = kernel.NewMat[float32](w.Rows, w.Cols)
+		s.params += w.Rows * w.Cols
+	}
+	return s
+}
+
+// collect runs the dense block: reference outputs and input norms.
+func (s *session) collect(ctx context.Context) error {
+	for i := range s.In.Len() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.Engine.Forward(s.Block, s.In.Window(i), s.acts); err != nil {
+			return err
+		}
+		for _, l := range []decoder.Linear{decoder.Q, decoder.O, decoder.Gate, decoder.Down} {
+			s.norms[l].Add(s.pool, s.acts.Input(l))
+		}
+		ref := s.Ref.Window(i)
+		for t := range ref.Rows {
+			copy(ref.Row(t), s.acts.Out.Row(t))
+		}
+	}
+	// Layers that share an input share its norms.
+	s.norms[decoder.K], s.norms[decoder.V] = s.norms[decoder.Q], s.norms[decoder.Q]
+	s.norms[decoder.Up] = s.norms[decoder.Gate]
+	return nil
+}
+
+// prepare ranks the weights and sets up uniform counts, grids and allocations.
+func (s *session) prepare() error {
+	cand := NewCandidates(s.opts.Step)
+	for l := range decoder.NumLinears {
+		w := s.Block.W[l]
+		norms := s.norms[l].Norms()
+		metric := norms
+		if s.opts.Method == MethodMagnitude {
+			metric = nil
+		}
+		var err error
+		if s.rank[l], err = Rank(s.pool, w, metric); err != nil {
+			return fmt.Errorf("%s: %w", l, err)
+		}
+		s.prune[l] = uniformCounts(w.Rows, w.Cols, s.opts.Sparsity)
+		if s.opts.Grid != GridNone {
+			s.clip[l] = newClipping(s.opts.Grid, w.Rows, w.Cols, groupFor(w.Cols, s.opts.Group))
+			s.quant[l] = kernel.NewMat[float32](w.Rows, w.Cols)
+			if s.opts.Grid == GridSymmetric {
+				s.clip[l].searchSteps(s.pool, w, norms, s.rank[l], s.prune[l])
+			} else {
+				s.clip[l].fitRange(s.pool, w)
+			}
+		}
+		if s.opts.Method == MethodBESA {
+			s.alloc = append(s.alloc, NewAllocation(w.Rows, w.Cols, cand, tiltFor(cand, s.opts.Sparsity)))
+		}
+	}
+	return nil
+}
+
+// groupFor is the largest group size up to want that divides cols, or 32.
+func groupFor(cols, want int) int {
+	for want > 32 && cols%want != 0 {
+		want /= 2
+	}
+	return want
+}
+
+func (s *session) learnsClipping() bool { return s.opts.Grid != GridNone && s.opts.ClipLR > 0 }
+
+// learn minimises the reconstruction loss over allocations (when learned) and
+// clipping strengths together, one window a step.
+func (s *session) learn(ctx context.Context, learned bool) error {
+	grads := s.Engine.NewGradients()
+	dout := kernel.NewMat[float32](s.Engine.Tokens, s.Engine.Hidden)
+	opts := s.optimizers(learned)
+	total := s.opts.Epochs * s.In.Len()
+	for step := range total {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		loss, err := s.step(step%s.In.Len(), dout, grads)
+		if err != nil {
+			return err
+		}
+		if math.IsNaN(loss.Loss) || math.IsInf(loss.Loss, 0) {
+			return fmt.Errorf("loss at step %d is %v: the model or the calibration data holds values that are not finite", step+1, loss.Loss)
+		}
+		s.steps = append(s.steps, loss)
+		for _, o := range opts {
+			o.step()
+		}
+		if s.Step != nil {
+			s.Step(step+1, total)
+		}
+	}
+	s.update()
+	return nil
+}
+
+func (s *session) optimizers(learned bool) []optimizer {
+	var opts []optimizer
+	if learned {
+		var params []param
+		for _, a := range s.alloc {
+			params = append(params, param{a.Logits, a.Grad})
+		}
+		opts = append(opts, newProdigy(s.pool, s.opts.DCoef, params...))
+	}
+	if s.learnsClipping() {
+		var params []param
+		for _, c := range s.clip {
+			for i := range c.raw {
+				params = append(params, param{c.raw[i], c.rawGrad[i]})
+			}
+		}
+		opts = append(opts, newAdam(s.pool, s.opts.ClipLR, params...))
+	}
+	return opts
+}
+
+// update brings allocations, grids and masked weights in line with the logits.
+func (s *session) update() {
+	for l := range decoder.NumLinears {
+		w := s.Block.W[l]
+		if c := s.clip[l]; c != nil {
+			c.update(s.pool)
+			c.apply(s.pool, s.quant[l], w)
+			w = s.quant[l]
+		}
+		if s.alloc != nil {
+			s.alloc[l].Update(s.pool)
+			s.prune[l] = s.alloc[l].Prune
+		}
+		applyMask(s.pool, s.masked.W[l], w, s.rank[l], s.prune[l])
+	}
+}
+
+// expected is the block's sparsity as the penalty sees it.
+func (s *session) expected() float64 {
+	var sum float64
+	for _, a := range s.alloc {
+		sum += a.Sum()
+	}
+	return sum / float64(s.params)
+}
+
+// step computes the loss on one window and every gradient.
+func (s *session) step(window int, dout kernel.Mat[float32], grads *decoder.Gradients[float32]) (StepLoss, error) {
+	s.update()
+	x := s.In.Window(window)
+	if err := s.Engine.Forward(&s.masked, x, s.acts); err != nil {
+		return StepLoss{}, err
+	}
+	dout = dout.View(0, x.Rows, 0, dout.Cols)
+	loss := StepLoss{Reconstruction: reconstruction(s.pool, s.acts.Out, s.Ref.Window(window), dout)}
+	loss.Loss = loss.Reconstruction
+	if err := s.Engine.Backward(&s.masked, s.acts, dout, grads); err != nil {
+		return StepLoss{}, err
+	}
+	var dSparsity float64
+	if s.alloc != nil {
+		loss.Sparsity = s.expected()
+		var term float64
+		term, dSparsity = penalty(s.opts.Lambda, loss.Sparsity, s.opts.Sparsity)
+		loss.Loss += term
+	}
+	for l := range decoder.NumLinears {
+		w := s.Block.W[l]
+		if s.clip[l] != nil {
+			w = s.quant[l]
+		}
+		if s.alloc != nil {
+			s.alloc[l].Backward(s.pool, s.rank[l], w, grads.W[l], float32(dSparsity*float64(w.Cols)/float64(s.params)))
+		}
+		if s.learnsClipping() {
+			applyMask(s.pool, grads.W[l], grads.W[l], s.rank[l], s.prune[l])
+			s.clip[l].backward(s.pool, s.Block.W[l], grads.W[l])
+		}
+	}
+	return loss, nil
+}
+
+// settleCounts replaces the learned counts by counts that meet the target exactly.
+func (s *session) settleCounts() {
+	target := int(math.Round(s.opts.Sparsity * float64(s.params)))
+	counts := exactCounts(s.alloc, target)
+	for l := range decoder.NumLinears {
+		s.prune[l] = counts[l]
+	}
+}

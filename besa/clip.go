@@ -1,0 +1,274 @@
+package besa
+
+import (
+	"math"
+
+	"besa/internal/kernel"
+)
+
+const (
+	levels   = 16 // of a 4-bit code
+	zeroCode = 8  // the symmetric grid's code for zero
+	clipInit = 4  // OmniQuant's start value of a clipping logit: γ = 0.982
+
+	lower, upper = 0, 1 // indices of the clipping strengths
+)
+
+// clipping is the 4-bit grid of one linear layer with learnable clipping
+// strengths (Eq 7). Each group of consecutive weights of a row has
+//
+//	asymmetric  h = (γ1·max − γ0·min)/15,  zero z = −⌊γ0·min/h⌉,  value = h·(code − z)
+//	symmetric   h = γ1·top,                zero 8,                value = h·(code − 8)
+//
+// with γ = σ(raw). Steps h are rounded to what the file stores before they are
+// used, so that what is trained is what is stored; the rounding passes
+// gradients straight through.
+type clipping struct {
+	grid         Grid
+	rows, cols   int
+	group        int
+	groups       int // per row
+	low, top     []float32
+	raw, rawGrad [2][]float32 // logits of γ0 (lower) and γ1 (upper); the symmetric grid has only γ1
+	step         []float32    // h
+	zero         []float32
+	round        func(float32) float32 // h to its stored form
+}
+
+func newClipping(grid Grid, rows, cols, group int) *clipping {
+	groups := (cols + group - 1) / group
+	n := rows * groups
+	c := &clipping{
+		grid: grid, rows: rows, cols: cols, group: group, groups: groups,
+		low: make([]float32, n), top: make([]float32, n), step: make([]float32, n), zero: make([]float32, n),
+		round: toHalf,
+	}
+	first := upper
+	if grid == GridAsymmetric {
+		first = lower
+		c.round = toShortHalf
+	}
+	for s := first; s <= upper; s++ {
+		c.raw[s], c.rawGrad[s] = make([]float32, n), make([]float32, n)
+		for i := range c.raw[s] {
+			c.raw[s][i] = clipInit
+		}
+	}
+	return c
+}
+
+// span returns group g's range of columns.
+func (c *clipping) span(g int) (lo, hi int) { return g * c.group, min((g+1)*c.group, c.cols) }
+
+// fitRange sets the asymmetric grid's ends to every group's minimum and
+// maximum, zero included: a pruned weight must be representable.
+func (c *clipping) fitRange(p *kernel.Pool, w kernel.Mat[float32]) {
+	p.For(c.rows, 16, func(r0, r1 int) {
+		for i := r0; i < r1; i++ {
+			row := w.Row(i)
+			for g := range c.groups {
+				lo, hi := c.span(g)
+				var low, top float32
+				for _, v := range row[lo:hi] {
+					low, top = min(low, v), max(top, v)
+				}
+				c.low[i*c.groups+g], c.top[i*c.groups+g] = low, top
+			}
+		}
+	})
+}
+
+// update recomputes steps and zero points from the clipping logits.
+func (c *clipping) update(p *kernel.Pool) {
+	p.For(len(c.step), 256, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			top := sigmoid(c.raw[upper][i]) * c.top[i]
+			if c.grid == GridSymmetric {
+				c.step[i], c.zero[i] = c.round(top), zeroCode
+				continue
+			}
+			low := sigmoid(c.raw[lower][i]) * c.low[i]
+			h := c.round((top - low) / (levels - 1))
+			c.step[i], c.zero[i] = h, 0
+			if h != 0 {
+				c.zero[i] = min(max(-roundEven(low/h), 0), levels-1)
+			}
+		}
+	})
+}
+
+// roundEven rounds to the nearest integer, ties to even. Values far beyond
+// any code saturate, which clamping makes harmless.
+func roundEven(v float32) float32 {
+	const shift = 1.5 * (1 << 23) // the last bit of a float32 this large is 1
+	v = min(max(v, -1<<20), 1<<20)
+	return float32(v+shift) - shift
+}
+
+// code quantises one weight: the code and the weight in units of the step.
+func code(w, h, zero float32) (q, u float32) {
+	if h == 0 {
+		return zero, 0
+	}
+	u = w / h
+	return min(max(roundEven(u)+zero, 0), levels-1), u
+}
+
+// apply writes the quantised weights to dst.
+func (c *clipping) apply(p *kernel.Pool, dst, w kernel.Mat[float32]) {
+	p.For(c.rows, 8, func(r0, r1 int) {
+		for i := r0; i < r1; i++ {
+			src, out := w.Row(i), dst.Row(i)
+			for g := range c.groups {
+				lo, hi := c.span(g)
+				h, z := c.step[i*c.groups+g], c.zero[i*c.groups+g]
+				for j := lo; j < hi; j++ {
+					q, _ := code(src[j], h, z)
+					out[j] = (q - z) * h
+				}
+			}
+		}
+	})
+}
+
+// codes returns the codes of all weights, row-major.
+func (c *clipping) codes(p *kernel.Pool, w kernel.Mat[float32]) []uint8 {
+	codes := make([]uint8, c.rows*c.cols)
+	p.For(c.rows, 8, func(r0, r1 int) {
+		for i := r0; i < r1; i++ {
+			src, out := w.Row(i), codes[i*c.cols:(i+1)*c.cols]
+			for g := range c.groups {
+				lo, hi := c.span(g)
+				h, z := c.step[i*c.groups+g], c.zero[i*c.groups+g]
+				for j := lo; j < hi; j++ {
+					q, _ := code(src[j], h, z)
+					out[j] = uint8(q)
+				}
+			}
+		}
+	})
+	return codes
+}
+
+// backward fills rawGrad from dq, the gradient with respect to the quantised
+// weights, straight through both roundings: inside the grid d(value)/dh is
+// code − z − w/h; a weight on the first or last level moves with that end of
+// the grid.
+func (c *clipping) backward(p *kernel.Pool, w, dq kernel.Mat[float32]) {
+	p.For(c.rows, 8, func(r0, r1 int) {
+		for i := r0; i < r1; i++ {
+			src, grad := w.Row(i), dq.Row(i)
+			for g := range c.groups {
+				lo, hi := c.span(g)
+				k := i*c.groups + g
+				if c.step[k] == 0 { // an all-zero group
+					c.rawGrad[upper][k] = 0
+					if c.grid == GridAsymmetric {
+						c.rawGrad[lower][k] = 0
+					}
+					continue
+				}
+				c.groupGrad(k, src[lo:hi], grad[lo:hi])
+			}
+		}
+	})
+}
+
+// groupGrad is backward for group k.
+func (c *clipping) groupGrad(k int, w, dq []float32) {
+	h, z := c.step[k], c.zero[k]
+	g1 := sigmoid(c.raw[upper][k])
+	var dh, dz float32 // gradients of the step and of the zero point
+	for j, v := range w {
+		d := dq[j]
+		if d == 0 {
+			continue
+		}
+		u := v / h
+		q := roundEven(u) + z
+		if q <= 0 || q >= levels-1 {
+			dh += d * (min(max(q, 0), levels-1) - z)
+			dz -= d * h
+		} else {
+			dh += d * (q - z - u)
+		}
+	}
+	if c.grid == GridSymmetric {
+		c.rawGrad[upper][k] = dh * c.top[k] * g1 * (1 - g1) // the zero code is fixed
+		return
+	}
+	g0 := sigmoid(c.raw[lower][k])
+	low := c.low[k]
+	dh += dz * g0 * low / (h * h) // z = −γ0·low/h
+	c.rawGrad[upper][k] = dh * c.top[k] / (levels - 1) * g1 * (1 - g1)
+	c.rawGrad[lower][k] = (dh*-low/(levels-1) - dz*low/h) * g0 * (1 - g0)
+}
+
+// searchSteps sets the symmetric grid's steps to the candidates with the least
+// squared error on the survivors, weighted by the squared input norms, and the
+// clipping logits to match. The sign of a step decides which side of zero has
+// the eighth level.
+func (c *clipping) searchSteps(p *kernel.Pool, w kernel.Mat[float32], norms []float32, rank *Ranking, prune []int) {
+	const headroom = 1.25 // γ = 1 is this much above the widest weight at code 0
+	p.For(c.rows, 8, func(r0, r1 int) {
+		weight := make([]float32, c.cols)
+		for i := r0; i < r1; i++ {
+			for j := range weight {
+				weight[j] = norms[j] * norms[j]
+			}
+			for _, j := range rank.Row(i)[:prune[i]] {
+				weight[j] = 0
+			}
+			for g := range c.groups {
+				lo, hi := c.span(g)
+				k := i*c.groups + g
+				h := bestStep(w.Row(i)[lo:hi], weight[lo:hi])
+				var widest float32
+				for j, v := range w.Row(i)[lo:hi] {
+					if weight[lo+j] > 0 {
+						widest = max(widest, abs32(v))
+					}
+				}
+				c.top[k] = float32(math.Copysign(float64(widest*headroom/zeroCode), float64(h)))
+				c.raw[upper][k] = clipInit
+				if gamma := h / c.top[k]; gamma < sigmoid(clipInit) {
+					c.raw[upper][k] = float32(math.Log(float64(gamma / (1 - gamma))))
+				}
+			}
+		}
+	})
+}
+
+// bestStep tries steps of both signs from the one that reaches the widest
+// weight down to half of it.
+func bestStep(w, weight []float32) float32 {
+	var widest float32
+	for j, v := range w {
+		if weight[j] > 0 {
+			widest = max(widest, abs32(v))
+		}
+	}
+	if widest == 0 {
+		return 0
+	}
+	const tries = 16
+	best, bestErr := widest/zeroCode, float32(math.Inf(1))
+	for t := range tries {
+		for _, sign := range [2]float32{1, -1} {
+			h := toHalf(sign * widest / zeroCode * (1.15 - 0.65*float32(t)/(tries-1)))
+			var err float32
+			for j, v := range w {
+				if weight[j] == 0 {
+					continue
+				}
+				q, _ := code(v, h, zeroCode)
+				d := (q-zeroCode)*h - v
+				err += weight[j] * d * d
+			}
+			if err < bestErr {
+				best, bestErr = h, err
+			}
+		}
+	}
+	return best
+}

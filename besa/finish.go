@@ -1,0 +1,71 @@
+package besa
+
+import (
+	"context"
+	"math"
+
+	"besa/internal/decoder"
+)
+
+// finish fixes masks, weights and codes.
+func (s *session) finish() *Result {
+	res := &Result{Steps: s.steps}
+	for l := range decoder.NumLinears {
+		w := s.Block.W[l]
+		layer := &res.Layers[l]
+		layer.Mask = maskBits(s.pool, s.rank[l], s.prune[l])
+		for _, n := range s.prune[l] {
+			layer.Pruned += n
+		}
+		if c := s.clip[l]; c != nil {
+			c.update(s.pool)
+			c.apply(s.pool, s.quant[l], w)
+			layer.Group, layer.Codes = c.group, c.codes(s.pool, w)
+			layer.Steps, layer.Zeros = c.stored()
+			w = s.quant[l]
+		}
+		applyMask(s.pool, s.masked.W[l], w, s.rank[l], s.prune[l])
+		layer.Weights = s.masked.W[l]
+	}
+	return res
+}
+
+// stored returns the grid as files hold it: fp16 bits of the steps and, for the
+// asymmetric grid, zero codes.
+func (c *clipping) stored() (steps []uint16, zeros []uint8) {
+	steps = make([]uint16, len(c.step))
+	for i, h := range c.step {
+		steps[i] = halfBits(h)
+	}
+	if c.grid == GridAsymmetric {
+		zeros = make([]uint8, len(c.zero))
+		for i, z := range c.zero {
+			zeros[i] = uint8(z)
+		}
+	}
+	return steps, zeros
+}
+
+// handOver runs the pruned block and replaces the windows by its output.
+func (s *session) handOver(ctx context.Context, res *Result) error {
+	var diff, norm float64
+	for i := range s.In.Len() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		x := s.In.Window(i)
+		if err := s.Engine.Forward(&s.masked, x, s.acts); err != nil {
+			return err
+		}
+		d, n := squaredError(s.acts.Out, s.Ref.Window(i))
+		diff += d
+		norm += n
+		for t := range x.Rows {
+			copy(x.Row(t), s.acts.Out.Row(t))
+		}
+	}
+	if norm > 0 {
+		res.Error = math.Sqrt(diff / norm)
+	}
+	return nil
+}

@@ -1,0 +1,35 @@
+package besa
+
+import (
+	"math"
+
+	"github.com/x448/float16"
+)
+
+// maxHalf is the largest finite fp16 value.
+const maxHalf = 65504
+
+// toHalf rounds to the nearest fp16, ties to even, staying finite.
+func toHalf(v float32) float32 {
+	return float16.Fromfloat32(clampHalf(v)).Float32()
+}
+
+// halfBits returns the fp16 bits of a value that toHalf made.
+func halfBits(v float32) uint16 { return uint16(float16.Fromfloat32(v)) }
+
+// toShortHalf rounds to an fp16 with at most 7 significant bits, so that its
+// product with any zero point 0 … 15 is an fp16 as well: Q4_1 stores that
+// product, and expansion stays exact.
+func toShortHalf(v float32) float32 {
+	const drop = 24 - 7 // significant bits of a float32 less those kept
+	b := math.Float32bits(clampHalf(v))
+	b += 1<<(drop-1) - 1 + b>>drop&1
+	r := math.Float32frombits(b &^ (1<<drop - 1))
+	// Below fp16's normal range the grid of fp16 itself is coarser.
+	if abs32(r) < 1.0/(1<<14) {
+		return toHalf(r)
+	}
+	return min(max(r, -maxHalf/16), maxHalf/16)
+}
+
+func clampHalf(v float32) float32 { return min(max(v, -maxHalf), maxHalf) }

@@ -1,0 +1,94 @@
+package besa
+
+import (
+	"math"
+
+	"besa/internal/kernel"
+)
+
+// reconstruction is the official loss Σ_t,c ((out − ref)/‖ref_:,c‖₂)² / channels
+// over one window. It writes the gradient with respect to out to grad.
+// A channel that is zero throughout the reference does not count.
+func reconstruction(p *kernel.Pool, out, ref, grad kernel.Mat[float32]) float64 {
+	const width = 32 // columns per unit of work
+	units := (out.Cols + width - 1) / width
+	sums := make([]float64, units)
+	p.For(units, 1, func(u0, u1 int) {
+		var norm [width]float64
+		var inv [width]float32
+		for u := u0; u < u1; u++ {
+			lo, hi := u*width, min((u+1)*width, out.Cols)
+			clear(norm[:])
+			for t := range ref.Rows {
+				for j, v := range ref.Row(t)[lo:hi] {
+					norm[j] += float64(v) * float64(v)
+				}
+			}
+			for j, n := range norm {
+				inv[j] = 0
+				if n > 0 {
+					inv[j] = float32(1 / (n * float64(out.Cols)))
+				}
+			}
+			for t := range out.Rows {
+				o, r, g := out.Row(t)[lo:hi], ref.Row(t)[lo:hi], grad.Row(t)[lo:hi]
+				for j, v := range o {
+					d := v - r[j]
+					sums[u] += float64(d * d * inv[j])
+					g[j] = 2 * d * inv[j]
+				}
+			}
+		}
+	})
+	var loss float64
+	for _, s := range sums {
+		loss += s
+	}
+	return loss
+}
+
+// squaredError returns Σ(out − ref)² and Σref², whose ratio's root is the
+// relative reconstruction error.
+func squaredError(out, ref kernel.Mat[float32]) (diff, norm float64) {
+	for t := range ref.Rows {
+		o := out.Row(t)
+		for j, r := range ref.Row(t) {
+			d := float64(o[j] - r)
+			diff += d * d
+			norm += float64(r) * float64(r)
+		}
+	}
+	return diff, norm
+}
+
+// penalty is λ((s − α̂)/α̂)² and its derivative with respect to s (official form).
+func penalty(lambda, sparsity, target float64) (loss, grad float64) {
+	e := (sparsity - target) / target
+	return lambda * e * e, 2 * lambda * e / target
+}
+
+// tiltFor returns the tilt at which equal logits give a mean candidate of
+// target; 0 for a target of one half.
+func tiltFor(c Candidates, target float64) float32 {
+	mean := func(tilt float64) float64 {
+		var sum, weighted float64
+		for _, p := range c.P {
+			e := math.Exp(tilt * (float64(p) - target))
+			sum += e
+			weighted += e * float64(p)
+		}
+		return weighted / sum
+	}
+	if math.Abs(mean(0)-target) < 1e-9 {
+		return 0
+	}
+	lo, hi := -1000.0, 1000.0
+	for range 100 {
+		if mid := (lo + hi) / 2; mean(mid) < target {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	return float32((lo + hi) / 2)
+}

@@ -1,0 +1,96 @@
+package decoder
+
+import (
+	"fmt"
+
+	"besa/internal/kernel"
+)
+
+// Gradients holds the loss's gradient with respect to the weights of every
+// linear layer, and the scratch memory of the backward pass.
+type Gradients[T kernel.Float] struct {
+	W [NumLinears]kernel.Mat[T]
+
+	dmid, dctx     kernel.Mat[T]
+	dact, dgate    kernel.Mat[T] // dact becomes the gradient of up
+	dffnIn         kernel.Mat[T]
+	attn           attentionGrad[T]
+	tokens, maxLen int
+}
+
+// NewGradients allocates gradients for the engine's longest window.
+func (e *Engine[T]) NewGradients() *Gradients[T] {
+	n := e.Tokens
+	g := &Gradients[T]{
+		dmid: kernel.NewMat[T](n, e.Hidden), dctx: kernel.NewMat[T](n, e.QDim()),
+		dact: kernel.NewMat[T](n, e.FFN), dgate: kernel.NewMat[T](n, e.FFN), dffnIn: kernel.NewMat[T](n, e.Hidden),
+		attn: attentionGrad[T]{
+			dq: kernel.NewMat[T](n, e.QDim()), dk: kernel.NewMat[T](n, e.KVDim()), dv: kernel.NewMat[T](n, e.KVDim()),
+			hk: kernel.NewMat[T](n, e.QDim()), hv: kernel.NewMat[T](n, e.QDim()),
+		},
+		maxLen: n,
+	}
+	for l := range NumLinears {
+		g.W[l] = kernel.NewMat[T](e.Shape(l))
+	}
+	return g
+}
+
+func (g *Gradients[T]) resize(n int) {
+	g.tokens = n
+	for _, m := range []*kernel.Mat[T]{&g.dmid, &g.dctx, &g.dact, &g.dgate, &g.dffnIn,
+		&g.attn.dq, &g.attn.dk, &g.attn.dv, &g.attn.hk, &g.attn.hv} {
+		m.Rows = n
+		m.Data = m.Data[:n*m.Cols]
+	}
+}
+
+// Backward fills g.W from dout, the gradient with respect to a.Out, for the
+// forward pass that left a behind.
+func (e *Engine[T]) Backward(b *Block[T], a *Activations[T], dout kernel.Mat[T], g *Gradients[T]) error {
+	if dout.Rows != a.tokens || dout.Cols != e.Hidden || a.tokens > g.maxLen {
+		return fmt.Errorf("backward from %d×%d gradients after %d×%d outputs", dout.Rows, dout.Cols, a.tokens, e.Hidden)
+	}
+	g.resize(a.tokens)
+	p := e.pool
+
+	// feed-forward network: out = mid + down(silu(gate)·up)
+	kernel.MulTN(p, g.W[Down], dout, a.act, false)
+	kernel.MulNN(p, g.dact, dout, b.W[Down], false)
+	p.For(a.tokens, rowGrain, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			dact := g.dact.Row(i)
+			kernel.SiLUMulGrad(g.dgate.Row(i), dact, a.gate.Row(i), a.up.Row(i), dact)
+		}
+	})
+	kernel.MulTN(p, g.W[Gate], g.dgate, a.ffnIn, false)
+	kernel.MulTN(p, g.W[Up], g.dact, a.ffnIn, false)
+	kernel.MulNN(p, g.dffnIn, g.dgate, b.W[Gate], false)
+	kernel.MulNN(p, g.dffnIn, g.dact, b.W[Up], true)
+	copyRows(p, g.dmid, dout)
+	rmsNormBackward(p, g.dmid, g.dffnIn, a.mid, b.FFNNorm, a.ffnRstd, true)
+
+	// attention: mid = x + o(attention(q, k, v))
+	kernel.MulTN(p, g.W[O], g.dmid, a.ctx, false)
+	kernel.MulNN(p, g.dctx, g.dmid, b.W[O], false)
+	e.attentionBackward(a, g.dctx, &g.attn)
+	e.rope.rotate(p, g.attn.dq, e.Config, -1)
+	e.rope.rotate(p, g.attn.dk, e.Config, -1)
+	if b.QNorm != nil {
+		e.headNormBackward(g.attn.dq, a.rawQ, b.QNorm, a.qRstd)
+	}
+	if b.KNorm != nil {
+		e.headNormBackward(g.attn.dk, a.rawK, b.KNorm, a.kRstd)
+	}
+	kernel.MulTN(p, g.W[Q], g.attn.dq, a.attnIn, false)
+	kernel.MulTN(p, g.W[K], g.attn.dk, a.attnIn, false)
+	kernel.MulTN(p, g.W[V], g.attn.dv, a.attnIn, false)
+	return nil
+}
+
+// headNormBackward turns the gradient of the normalised heads into that of the
+// heads before, in place: a row is read wholly before it is written.
+func (e *Engine[T]) headNormBackward(d, raw kernel.Mat[T], weight, rstd []T) {
+	rows := headRows(d, e.HeadDim)
+	rmsNormBackward(e.pool, rows, rows, headRows(raw, e.HeadDim), weight, rstd, false)
+}

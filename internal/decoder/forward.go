@@ -1,0 +1,154 @@
+package decoder
+
+import (
+	"fmt"
+
+	"besa/internal/kernel"
+)
+
+// Engine runs blocks of one configuration on windows of up to Tokens tokens.
+// It owns the rotary tables and scratch memory; it is safe for one caller at a
+// time and uses its pool's threads inside.
+type Engine[T kernel.Float] struct {
+	Config
+	Tokens int
+
+	pool    *kernel.Pool
+	rope    ropeTable[T]
+	scratch scratch[T]
+}
+
+// NewEngine prepares an engine for windows of up to tokens tokens.
+func NewEngine[T kernel.Float](c Config, tokens int, pool *kernel.Pool) (*Engine[T], error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	const maxTokens = 1 << 20
+	if tokens < 1 || tokens > maxTokens {
+		return nil, fmt.Errorf("%w: window of %d tokens", ErrConfig, tokens)
+	}
+	return &Engine[T]{Config: c, Tokens: tokens, pool: pool, rope: newRopeTable[T](c, tokens)}, nil
+}
+
+// Pool returns the threads that the engine works with.
+func (e *Engine[T]) Pool() *kernel.Pool { return e.pool }
+
+// Activations holds what a forward pass leaves behind for the backward pass
+// and for activation statistics. One value is reused for window after window.
+type Activations[T kernel.Float] struct {
+	Out kernel.Mat[T] // tokens × hidden
+
+	x              kernel.Mat[T] // the block's input, not copied
+	attnIn, ctx    kernel.Mat[T]
+	q, k, v        kernel.Mat[T] // q and k after norm and rope
+	rawQ, rawK     kernel.Mat[T] // before norm and rope; only with head norms
+	mid            kernel.Mat[T] // after the attention's residual
+	ffnIn          kernel.Mat[T]
+	gate, up, act  kernel.Mat[T]
+	attnRstd       []T
+	ffnRstd        []T
+	qRstd, kRstd   []T
+	logSumExp      []T // heads × tokens
+	tokens, maxLen int
+}
+
+// NewActivations allocates activations for the engine's longest window.
+func (e *Engine[T]) NewActivations() *Activations[T] {
+	n := e.Tokens
+	return &Activations[T]{
+		Out:    kernel.NewMat[T](n, e.Hidden),
+		attnIn: kernel.NewMat[T](n, e.Hidden), ctx: kernel.NewMat[T](n, e.QDim()),
+		q: kernel.NewMat[T](n, e.QDim()), k: kernel.NewMat[T](n, e.KVDim()), v: kernel.NewMat[T](n, e.KVDim()),
+		mid: kernel.NewMat[T](n, e.Hidden), ffnIn: kernel.NewMat[T](n, e.Hidden),
+		gate: kernel.NewMat[T](n, e.FFN), up: kernel.NewMat[T](n, e.FFN), act: kernel.NewMat[T](n, e.FFN),
+		attnRstd: make([]T, n), ffnRstd: make([]T, n),
+		logSumExp: make([]T, n*e.Heads), maxLen: n,
+	}
+}
+
+// resize makes every matrix n rows high.
+func (a *Activations[T]) resize(n int) {
+	a.tokens = n
+	for _, m := range []*kernel.Mat[T]{&a.Out, &a.attnIn, &a.ctx, &a.q, &a.k, &a.v, &a.mid, &a.ffnIn, &a.gate, &a.up, &a.act} {
+		m.Rows = n
+		m.Data = m.Data[:n*m.Cols]
+	}
+}
+
+// Input returns the matrix (tokens × columns) that linear layer l was applied to.
+func (a *Activations[T]) Input(l Linear) kernel.Mat[T] {
+	switch l {
+	case Q, K, V:
+		return a.attnIn
+	case O:
+		return a.ctx
+	case Gate, Up:
+		return a.ffnIn
+	default:
+		return a.act
+	}
+}
+
+// Forward computes block b on x (tokens × hidden) and leaves the output in
+// a.Out. x must stay unchanged until the backward pass is done.
+func (e *Engine[T]) Forward(b *Block[T], x kernel.Mat[T], a *Activations[T]) error {
+	if x.Cols != e.Hidden || x.Rows < 1 || x.Rows > a.maxLen || x.Rows > e.Tokens {
+		return fmt.Errorf("forward on %d×%d hidden states: this engine takes 1…%d × %d", x.Rows, x.Cols, min(a.maxLen, e.Tokens), e.Hidden)
+	}
+	a.resize(x.Rows)
+	a.x = x
+	p := e.pool
+
+	rmsNorm(p, a.attnIn, x, b.AttnNorm, a.attnRstd, e.Eps)
+	kernel.MulNT(p, a.q, a.attnIn, b.W[Q], false)
+	kernel.MulNT(p, a.k, a.attnIn, b.W[K], false)
+	kernel.MulNT(p, a.v, a.attnIn, b.W[V], false)
+	for l, m := range []kernel.Mat[T]{a.q, a.k, a.v} {
+		if b.Bias[l] != nil {
+			addBias(p, m, b.Bias[l])
+		}
+	}
+	if b.QNorm != nil {
+		a.rawQ, a.qRstd = e.normHeads(a.q, a.rawQ, b.QNorm, a.qRstd)
+	}
+	if b.KNorm != nil {
+		a.rawK, a.kRstd = e.normHeads(a.k, a.rawK, b.KNorm, a.kRstd)
+	}
+	e.rope.rotate(p, a.q, e.Config, 1)
+	e.rope.rotate(p, a.k, e.Config, 1)
+	e.attention(a)
+
+	copyRows(p, a.mid, x)
+	kernel.MulNT(p, a.mid, a.ctx, b.W[O], true)
+	rmsNorm(p, a.ffnIn, a.mid, b.FFNNorm, a.ffnRstd, e.Eps)
+	kernel.MulNT(p, a.gate, a.ffnIn, b.W[Gate], false)
+	kernel.MulNT(p, a.up, a.ffnIn, b.W[Up], false)
+	p.For(a.tokens, rowGrain, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			kernel.SiLUMul(a.act.Row(i), a.gate.Row(i), a.up.Row(i))
+		}
+	})
+	copyRows(p, a.Out, a.mid)
+	kernel.MulNT(p, a.Out, a.act, b.W[Down], true)
+	return nil
+}
+
+// normHeads normalises every head of m in place and keeps m's former content.
+func (e *Engine[T]) normHeads(m, raw kernel.Mat[T], weight, rstd []T) (kernel.Mat[T], []T) {
+	if cap(raw.Data) < m.Rows*m.Cols {
+		raw = kernel.NewMat[T](e.Tokens, m.Cols)
+		rstd = make([]T, e.Tokens*m.Cols/e.HeadDim)
+	}
+	raw.Rows, raw.Data = m.Rows, raw.Data[:m.Rows*m.Cols]
+	copy(raw.Data, m.Data)
+	rmsNorm(e.pool, headRows(m, e.HeadDim), headRows(raw, e.HeadDim), weight, rstd, e.Eps)
+	return raw, rstd
+}
+
+func copyRows[T kernel.Float](p *kernel.Pool, dst, src kernel.Mat[T]) {
+	p.For(src.Rows, 4*rowGrain, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			copy(dst.Row(i), src.Row(i))
+		}
+	})
+}
