@@ -1,0 +1,136 @@
+package sparsefmt
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+)
+
+// Encode returns the blob of a matrix in the plain layout (SPEC.md, section
+// 3). The bytes depend on the matrix alone. It refuses a matrix that is not
+// valid with ErrUnsupported.
+func Encode(m *Matrix) ([]byte, error) {
+	if err := m.Validate(); err != nil {
+		return nil, err
+	}
+	g, err := newGeometry(m.Coding, uint64(m.Rows), uint64(m.Cols), m.Group)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	e := encoder{m: m, g: g}
+	return e.encode()
+}
+
+type encoder struct {
+	m *Matrix
+	g geometry
+}
+
+func (e *encoder) encode() ([]byte, error) {
+	g, total := &e.g, uint64(0)
+	offsets := make([]uint64, g.tiles+1)
+	offsets[0] = g.firstTile()
+	for t := range g.tiles {
+		low, high := e.tileSurvivors(t)
+		total += uint64(low + high)
+		size := uint64(g.fixedBytes(g.tileRows(t)) + g.streamBytes(low, high))
+		offsets[t+1] = alignUp(offsets[t] + size)
+	}
+	size := offsets[g.tiles] + TailPadding
+	if size > MaxBlob {
+		return nil, fmt.Errorf("%w: the blob of %v would have %d bytes, at most %d fit", ErrUnsupported, g, size, uint64(MaxBlob))
+	}
+	blob := make([]byte, size)
+	e.putHeader(blob, total)
+	for t, off := range offsets {
+		binary.LittleEndian.PutUint32(blob[headerBytes+4*t:], uint32(off/tileAlign))
+	}
+	for t := range g.tiles {
+		e.putTile(t, blob[offsets[t]:offsets[t+1]])
+	}
+	return blob, nil
+}
+
+func (e *encoder) putHeader(blob []byte, survivors uint64) {
+	le := binary.LittleEndian
+	copy(blob, blobMagic)
+	blob[4] = layoutTiles
+	blob[5] = uint8(e.g.coding)
+	le.PutUint16(blob[6:], uint16(e.g.group))
+	le.PutUint32(blob[8:], uint32(e.g.cols))
+	le.PutUint32(blob[12:], uint32(e.g.rows))
+	le.PutUint64(blob[16:], survivors)
+	le.PutUint64(blob[24:], uint64(len(blob)))
+}
+
+// tileSurvivors counts the survivors of the two halves of tile t.
+func (e *encoder) tileSurvivors(t int) (low, high int) {
+	n := e.g.tileRows(t)
+	for r := range n {
+		c := 0
+		for _, w := range e.m.rowMask(t*TileRows + r) {
+			c += bits.OnesCount64(w)
+		}
+		if r < lowRows(n) {
+			low += c
+		} else {
+			high += c
+		}
+	}
+	return low, high
+}
+
+// putTile fills a tile; dst is zero and runs to the next tile.
+func (e *encoder) putTile(t int, dst []byte) {
+	g, n := &e.g, e.g.tileRows(t)
+	masks := dst
+	scales := masks[g.maskBytes(n):]
+	zeros := scales[g.scaleBytes(n):]
+	stream := zeros[g.zeroBytes(n):]
+	var next [2]int // the planes' positions in stream; 16-bit values use the first
+	for r := range n {
+		i, slot := t*TileRows+r, g.slot(r, n)
+		for w, word := range e.m.rowMask(i) {
+			binary.LittleEndian.PutUint64(masks[8*(slot*g.words+w):], word)
+		}
+		for k := range g.groups {
+			binary.LittleEndian.PutUint16(scales[2*(slot*g.groups+k):], e.m.Scales[i*g.groups+k])
+		}
+		if g.coding.spec().zeros {
+			for k := range g.groups {
+				at := slot*g.groups + k
+				zeros[at/2] |= e.m.Zeros[i*g.groups+k] << (4 * (at % 2))
+			}
+		}
+		switch {
+		case !g.coding.Quantised():
+			next[0] = putValues(stream, next[0], e.m.rowMask(i), e.m.Values[i*g.cols:(i+1)*g.cols])
+		case r < lowRows(n):
+			next[0] = putCodes(stream, next[0], 0, e.m.rowMask(i), e.m.Codes[i*g.cols:(i+1)*g.cols])
+		default:
+			next[1] = putCodes(stream, next[1], 4, e.m.rowMask(i), e.m.Codes[i*g.cols:(i+1)*g.cols])
+		}
+	}
+}
+
+// putCodes appends a row's survivors to a nibble plane and returns its new end.
+func putCodes(stream []byte, at int, shift uint, mask []uint64, codes []uint8) int {
+	for w, word := range mask {
+		for ; word != 0; word &= word - 1 {
+			stream[at] |= codes[w*maskBits+bits.TrailingZeros64(word)] << shift
+			at++
+		}
+	}
+	return at
+}
+
+// putValues appends a row's 16-bit survivors; at counts values.
+func putValues(stream []byte, at int, mask []uint64, values []uint16) int {
+	for w, word := range mask {
+		for ; word != 0; word &= word - 1 {
+			binary.LittleEndian.PutUint16(stream[2*at:], values[w*maskBits+bits.TrailingZeros64(word)])
+			at++
+		}
+	}
+	return at
+}

@@ -1,0 +1,107 @@
+package sparsefmt
+
+import "fmt"
+
+// geometry is everything about a blob's layout that follows from its header:
+// only the lengths of the survivor streams depend on the masks.
+type geometry struct {
+	coding     Coding
+	rows, cols int
+	group      int
+	words      int // mask words per row
+	groups     int // scales per row, 0 for 16-bit codings
+	tiles      int
+}
+
+// newGeometry checks the shape; rows and cols may come from a file.
+func newGeometry(c Coding, rows, cols uint64, group int) (geometry, error) {
+	if err := checkShape(c, rows, cols, group); err != nil {
+		return geometry{}, err
+	}
+	g := geometry{coding: c, rows: int(rows), cols: int(cols), group: group}
+	g.words = ceilDiv(g.cols, maskBits)
+	if c.Quantised() {
+		g.groups = ceilDiv(g.cols, group)
+	}
+	g.tiles = ceilDiv(g.rows, TileRows)
+	return g, nil
+}
+
+// tileRows is the number of rows in tile t.
+func (g *geometry) tileRows(t int) int {
+	return min(TileRows, g.rows-t*TileRows)
+}
+
+// lowRows is the number of rows whose survivors are in the low nibbles.
+func lowRows(rows int) int { return (rows + 1) / 2 }
+
+// slot is the position of row r of a tile with n rows in the tile's mask,
+// scale and zero sections. 4-bit tiles interleave the halves, row j with row
+// j+low, because kernels run the two nibble planes side by side.
+func (g *geometry) slot(r, n int) int {
+	if !g.coding.Quantised() {
+		return r
+	}
+	if low := lowRows(n); r >= low {
+		return 2*(r-low) + 1
+	}
+	return 2 * r
+}
+
+// Section sizes of a tile of n rows, in the order they are stored.
+func (g *geometry) maskBytes(n int) int  { return 8 * g.words * n }
+func (g *geometry) scaleBytes(n int) int { return 2 * g.groups * n }
+func (g *geometry) zeroBytes(n int) int {
+	if !g.coding.spec().zeros {
+		return 0
+	}
+	return (g.groups*n + 1) / 2
+}
+
+// fixedBytes is the size of a tile of n rows without its stream.
+func (g *geometry) fixedBytes(n int) int {
+	return g.maskBytes(n) + g.scaleBytes(n) + g.zeroBytes(n)
+}
+
+// streamBytes is the length of the survivor stream of a tile whose low and
+// high halves hold that many survivors.
+func (g *geometry) streamBytes(low, high int) int {
+	if !g.coding.Quantised() {
+		return 2 * (low + high)
+	}
+	return max(low, high)
+}
+
+// firstTile is the offset of the first tile: header, tile offsets, padding.
+func (g *geometry) firstTile() uint64 {
+	return alignUp(headerBytes + 4*(uint64(g.tiles)+1))
+}
+
+// leastBlob is the size of a blob of this geometry without survivors, in 64
+// bits because a hostile header may ask for more than memory.
+func (g *geometry) leastBlob() uint64 {
+	size := g.firstTile() + TailPadding
+	if g.tiles == 0 {
+		return size
+	}
+	// Products stay below 2^60: MaxDim rows × MaxDim/64 words × 8 bytes.
+	tile := func(n int) uint64 {
+		r, w, k := uint64(n), uint64(g.words), uint64(g.groups)
+		t := 8*w*r + 2*k*r
+		if g.coding.spec().zeros {
+			t += (k*r + 1) / 2
+		}
+		return alignUp(t)
+	}
+	return size + uint64(g.tiles-1)*tile(TileRows) + tile(g.tileRows(g.tiles-1))
+}
+
+func alignUp(n uint64) uint64 { return (n + tileAlign - 1) &^ (tileAlign - 1) }
+
+func (g *geometry) String() string {
+	s := fmt.Sprintf("%d×%d %v", g.rows, g.cols, g.coding)
+	if g.group != 0 {
+		s += fmt.Sprintf(" group %d", g.group)
+	}
+	return s
+}

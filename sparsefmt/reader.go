@@ -1,0 +1,180 @@
+package sparsefmt
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// Reader gives random access to the rows of a blob, tile by tile. It keeps
+// the blob and allocates nothing. A Reader may be used by many goroutines.
+//
+// NewReader checks the header and the tile offsets; the methods check every
+// tile they touch before they use it.
+type Reader struct {
+	geometry
+	blob      []byte
+	survivors uint64
+}
+
+// NewReader checks the blob's header against the table row, and that the tile
+// offsets stay in order within the blob (rules R7, R12, R13).
+func NewReader(blob []byte, info TensorInfo) (*Reader, error) {
+	g, err := info.geometry()
+	if err != nil {
+		return nil, err
+	}
+	h, err := parseHeader(blob)
+	if err != nil {
+		return nil, err
+	}
+	if h.coding != g.coding || h.group != g.group || h.rows != uint64(g.rows) || h.cols != uint64(g.cols) || h.survivors != info.Survivors {
+		return nil, broken(RuleBlobHeader, "the header says %d×%d %v group %d with %d survivors, the table %v with %d",
+			h.rows, h.cols, h.coding, h.group, h.survivors, &g, info.Survivors)
+	}
+	if n := uint64(len(blob)); n != info.BlobBytes {
+		return nil, broken(RuleBlobHeader, "%d bytes, the table says %d", n, info.BlobBytes)
+	}
+	r := &Reader{geometry: g, blob: blob, survivors: h.survivors}
+	return r, r.checkOffsets()
+}
+
+// header is a blob's header as stored.
+type header struct {
+	coding     Coding
+	group      int
+	rows, cols uint64
+	survivors  uint64
+}
+
+// parseHeader checks what a header must satisfy without a table.
+func parseHeader(blob []byte) (header, error) {
+	if len(blob) < headerBytes {
+		return header{}, broken(RuleBlobHeader, "%d bytes, a header has %d", len(blob), headerBytes)
+	}
+	le := binary.LittleEndian
+	if string(blob[:4]) != blobMagic {
+		return header{}, broken(RuleBlobHeader, "the magic is %q, want %q", blob[:4], blobMagic)
+	}
+	if blob[4] != layoutTiles {
+		return header{}, broken(RuleBlobHeader, "the layout byte is %d, want %d", blob[4], layoutTiles)
+	}
+	if size := le.Uint64(blob[24:]); size != uint64(len(blob)) {
+		return header{}, broken(RuleBlobHeader, "the header says %d bytes, the tensor has %d", size, len(blob))
+	}
+	return header{
+		coding:    Coding(blob[5]),
+		group:     int(le.Uint16(blob[6:])),
+		cols:      uint64(le.Uint32(blob[8:])),
+		rows:      uint64(le.Uint32(blob[12:])),
+		survivors: le.Uint64(blob[16:]),
+	}, nil
+}
+
+// checkOffsets checks the tile table as far as that goes without the masks.
+func (r *Reader) checkOffsets() error {
+	if least := r.leastBlob(); uint64(len(r.blob)) < least {
+		return broken(RuleTileOffsets, "%d bytes, %v needs at least %d", len(r.blob), &r.geometry, least)
+	}
+	if first := r.offset(0); first != r.firstTile() {
+		return broken(RuleTileOffsets, "the first tile is at %d, want %d", first, r.firstTile())
+	}
+	for t := range r.tiles {
+		// leastBlob fits in memory, so the size of a tile is an int.
+		if a, b := r.offset(t), r.offset(t+1); b < a || b-a < alignUp(uint64(r.fixedBytes(r.tileRows(t)))) {
+			return broken(RuleTileOffsets, "tile %d runs from %d to %d, too short for its masks", t, a, b)
+		}
+	}
+	if end := r.offset(r.tiles); end+TailPadding != uint64(len(r.blob)) {
+		return broken(RuleTileOffsets, "the tiles end at %d, want %d bytes before the end at %d", end, TailPadding, len(r.blob))
+	}
+	return nil
+}
+
+// offset is where tile t starts; offset(tiles) is where the last one ends.
+func (r *Reader) offset(t int) uint64 {
+	return tileAlign * uint64(binary.LittleEndian.Uint32(r.blob[headerBytes+4*t:]))
+}
+
+// tile is a checked view of one tile.
+type tile struct {
+	rows   int
+	masks  []byte // rows × words × 8, in slot order
+	scales []byte // rows × groups × 2, in slot order
+	zeros  []byte // rows × groups × 4 bits, in slot order
+	// stream runs to the end of the blob, so that 64 bytes can be loaded
+	// from any survivor; only the first length bytes are this tile's.
+	stream []byte
+	length int
+	count  [TileRows]int // survivors by row
+}
+
+// tile checks that the masks of tile t account for its length (rules R14, R15).
+func (r *Reader) tile(t int) (tile, error) {
+	n := r.tileRows(t)
+	start, end := r.offset(t), r.offset(t+1)
+	b := r.blob[start:]
+	v := tile{rows: n}
+	v.masks, b = b[:r.maskBytes(n)], b[r.maskBytes(n):]
+	v.scales, b = b[:r.scaleBytes(n)], b[r.scaleBytes(n):]
+	v.zeros, b = b[:r.zeroBytes(n)], b[r.zeroBytes(n):]
+	v.stream = b
+	var half [2]int
+	tail := tailMask(r.cols)
+	for i := range n {
+		mask := r.rowMask(&v, i)
+		if last := binary.LittleEndian.Uint64(mask[len(mask)-8:]); last&tail != 0 {
+			return tile{}, broken(RuleMaskTail, "row %d: the last mask word is %#x", t*TileRows+i, last)
+		}
+		v.count[i] = onesCount(mask)
+		if i < lowRows(n) {
+			half[0] += v.count[i]
+		} else {
+			half[1] += v.count[i]
+		}
+	}
+	v.length = r.streamBytes(half[0], half[1])
+	if want := alignUp(start + uint64(r.fixedBytes(n)+v.length)); want != end {
+		return tile{}, broken(RuleTileLength, "tile %d ends at %d, its masks say %d", t, end, want)
+	}
+	return v, nil
+}
+
+// rowMask returns the mask words of row i of a tile.
+func (r *Reader) rowMask(v *tile, i int) []byte {
+	size := 8 * r.words
+	at := r.slot(i, v.rows) * size
+	return v.masks[at : at+size]
+}
+
+// group returns scale k of row i of a tile, and its zero code where the
+// coding has one.
+func (r *Reader) group(v *tile, i, k int) (scale uint16, zero uint8) {
+	at := r.slot(i, v.rows)*r.groups + k
+	scale = binary.LittleEndian.Uint16(v.scales[2*at:])
+	if len(v.zeros) != 0 {
+		zero = v.zeros[at/2] >> (4 * (at % 2)) & 15
+	}
+	return scale, zero
+}
+
+// position is where the survivors of row i of a tile begin, in survivors, and
+// the shift of their nibble plane.
+func (r *Reader) position(v *tile, i int) (at int, shift uint) {
+	first := 0
+	if low := lowRows(v.rows); r.coding.Quantised() && i >= low {
+		first, shift = low, 4
+	}
+	for _, c := range v.count[first:i] {
+		at += c
+	}
+	return at, shift
+}
+
+func onesCount(mask []byte) int {
+	n := 0
+	for len(mask) >= 8 {
+		n += bits.OnesCount64(binary.LittleEndian.Uint64(mask))
+		mask = mask[8:]
+	}
+	return n
+}
