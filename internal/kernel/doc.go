@@ -18,4 +18,5 @@
 // Arguments whose shapes do not fit are a mistake of the caller's and panic.
 package kernel
 
-//go:generate sh -c "cd _asm && go run . -out .. -pkg kernel"
+//go:generate sh -c "cd _asm && go run . -family tile -out ../tile_amd64.s -stubs ../tile_amd64.go -pkg kernel"
+//go:generate sh -c "cd _asm && go run . -family peak -out ../peak_amd64.s -stubs ../peak_amd64.go -pkg kernel"

@@ -2,6 +2,64 @@
 
 package kernel
 
-var archImplementations []*implementation
+import "golang.org/x/sys/cpu"
 
-func pause() {}
+var archImplementations = []*implementation{
+	{
+		name: "avx2",
+		missing: lacking(
+			feature{"AVX2", &cpu.X86.HasAVX2}, feature{"FMA", &cpu.X86.HasFMA}),
+		gemm: microKernel[float32]{mr: len(tilesAVX2), nr: 16, kc: 384,
+			tile: tileAVX2, pack: packGeneric[float32], packT: packTGeneric[float32]},
+		vec:  genericVectors[float32](),
+		peak: func(n int) int { peakAVX2(n); return n * peakMulAdds * 2 * 8 },
+	},
+	{
+		name: "avx512",
+		missing: lacking(
+			feature{"AVX2", &cpu.X86.HasAVX2}, feature{"FMA", &cpu.X86.HasFMA}, feature{"AVX512F", &cpu.X86.HasAVX512F}),
+		gemm: microKernel[float32]{mr: len(tilesAVX512), nr: 32, kc: 384,
+			tile: tileAVX512, pack: packGeneric[float32], packT: packTGeneric[float32]},
+		vec:  genericVectors[float32](),
+		peak: func(n int) int { peakAVX512(n); return n * peakMulAdds * 2 * 16 },
+	},
+}
+
+// peakMulAdds is the number of vector instructions in a round of peakAVX2 and peakAVX512.
+const peakMulAdds = 24
+
+// feature is a property of the CPU; x/sys/cpu sets it only when the operating
+// system saves the registers that it uses.
+type feature struct {
+	name string
+	has  *bool
+}
+
+func lacking(required ...feature) func() []string {
+	return func() []string {
+		var names []string
+		for _, f := range required {
+			if !*f.has {
+				names = append(names, f.name)
+			}
+		}
+		return names
+	}
+}
+
+// The tile functions by number of rows, less one.
+type tileFunc func(k int, a *float32, rowA, colA int, b *float32, c *float32, ldc, cols int, accumulate bool)
+
+var (
+	tilesAVX2   = [...]tileFunc{tile1AVX2, tile2AVX2, tile3AVX2, tile4AVX2, tile5AVX2, tile6AVX2}
+	tilesAVX512 = [...]tileFunc{tile1AVX512, tile2AVX512, tile3AVX512, tile4AVX512, tile5AVX512, tile6AVX512,
+		tile7AVX512, tile8AVX512, tile9AVX512, tile10AVX512, tile11AVX512, tile12AVX512}
+)
+
+func tileAVX2(rows, cols, k int, a []float32, rowA, colA int, b []float32, c []float32, ldc int, accumulate bool) {
+	tilesAVX2[rows-1](k, &a[0], rowA, colA, &b[0], &c[0], ldc, cols, accumulate)
+}
+
+func tileAVX512(rows, cols, k int, a []float32, rowA, colA int, b []float32, c []float32, ldc int, accumulate bool) {
+	tilesAVX512[rows-1](k, &a[0], rowA, colA, &b[0], &c[0], ldc, cols, accumulate)
+}

@@ -1,0 +1,37 @@
+// Command _asm writes the assembly of package kernel, one file per family of
+// kernels and, beside it, its Go declarations:
+//
+//	go run . -family tile -out ../tile_amd64.s -stubs ../tile_amd64.go -pkg kernel
+//
+// go generate in package kernel runs it for every family. Each family is
+// written for AVX2 and for AVX-512 from one description; what the two have
+// to do differently is in isa.go. Comments give pseudo-code in the terms of
+// the portable twins, which define what the kernels compute.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/mmcloughlin/avo/build"
+)
+
+var families = map[string]func(){
+	"tile": func() { eachISA(tiles) },
+	"pack": func() { eachISA(packs) },
+	"peak": func() { eachISA(peak); pause() },
+}
+
+func main() {
+	family := flag.String("family", "", "kernels to write")
+	flag.Parse() // avo's flags, too
+	write, ok := families[*family]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "unknown family %q\n", *family)
+		os.Exit(2)
+	}
+	build.ConstraintExpr("amd64,!purego")
+	write()
+	build.Generate()
+}
