@@ -1,0 +1,157 @@
+package gguf
+
+import (
+	"fmt"
+	"math"
+	"os"
+)
+
+// File is an open GGUF file. Its methods may be called from several
+// goroutines, but none after Close or together with it.
+type File struct {
+	path   string
+	size   int64
+	data   []byte // the whole file
+	unmap  func() error
+	header *header
+}
+
+// Open maps a GGUF file of version 2 or 3 and validates its whole header, and
+// that the tensor data it describes is there, before anything else sees the
+// file; then gguf-parser-go reads it too and must see the same tensors.
+// Values of weights are not looked at.
+//
+// The file must not be changed while it is open. If another process cuts it
+// short, touching the lost part raises SIGBUS, which ends the program, except
+// in [File.ReadFloats], which turns it into an error.
+func Open(path string) (*File, error) {
+	f, err := open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, nil
+}
+
+func open(path string) (*File, error) {
+	// Before opening: opening a named pipe would block.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, withoutPath(err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: it is a %s", ErrNotGGUF, kind(info))
+	}
+	osFile, err := os.Open(path)
+	if err != nil {
+		return nil, withoutPath(err)
+	}
+	defer osFile.Close() // the mapping outlives it
+	if info, err = osFile.Stat(); err != nil {
+		return nil, withoutPath(err)
+	}
+	f := &File{path: path, size: info.Size(), unmap: func() error { return nil }}
+	if f.size > math.MaxInt {
+		return nil, fmt.Errorf("%d bytes are too many for this machine", f.size)
+	}
+	if f.size > 0 {
+		if f.data, f.unmap, err = mapFile(osFile, int(f.size)); err != nil {
+			return nil, withoutPath(err)
+		}
+	}
+	if f.header, err = parse(f.data); err == nil {
+		err = secondOpinion(osFile, path, f.size, f.header)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// kind names a file that is no regular one.
+func kind(info os.FileInfo) string {
+	switch mode := info.Mode(); {
+	case mode.IsDir():
+		return "directory"
+	case mode&os.ModeNamedPipe != 0:
+		return "pipe"
+	case mode&os.ModeSocket != 0:
+		return "socket"
+	}
+	return "device"
+}
+
+// Close unmaps the file: slices that Data, KVs and Lookup returned are gone.
+// Further calls do nothing.
+func (f *File) Close() error {
+	unmap := f.unmap
+	if unmap == nil {
+		return nil
+	}
+	f.data, f.unmap, f.header = nil, nil, &header{}
+	if err := unmap(); err != nil {
+		return fmt.Errorf("%s: %w", f.path, err)
+	}
+	return nil
+}
+
+// Path is the name the file was opened by.
+func (f *File) Path() string { return f.path }
+
+// Size is the size of the file in bytes.
+func (f *File) Size() int64 { return f.size }
+
+// Alignment is what data offsets are multiples of: general.alignment, or 32.
+func (f *File) Alignment() uint64 { return f.header.alignment }
+
+// DataOffset is where the data section starts in the file.
+func (f *File) DataOffset() uint64 { return f.header.dataOffset }
+
+// Tensors returns the tensors in file order, which is the order of their data.
+// The caller must not change the slice.
+func (f *File) Tensors() []Tensor { return f.header.tensors }
+
+// Tensor returns the tensor of that name.
+func (f *File) Tensor(name string) (Tensor, bool) {
+	i, ok := f.header.names[name]
+	if !ok {
+		return Tensor{}, false
+	}
+	return f.header.tensors[i], true
+}
+
+// Data returns a tensor's bytes: a slice of the mapping, not to be changed, and
+// nil for a tensor that is not one of this file.
+func (f *File) Data(t Tensor) []byte {
+	own, ok := f.Tensor(t.Name)
+	if !ok || own.Offset != t.Offset || own.Bytes != t.Bytes {
+		return nil
+	}
+	start := f.header.dataOffset + own.Offset
+	return f.data[start : start+own.Bytes : start+own.Bytes]
+}
+
+// ReadFloats dequantises a whole tensor, row-major: len(dst) must be
+// [Tensor.Elements].
+func (f *File) ReadFloats(t Tensor, dst []float32) (err error) {
+	data := f.Data(t)
+	if data == nil {
+		return fmt.Errorf("%s: no tensor %q", f.path, t.Name)
+	}
+	if err := guardFault(func() error { return Dequantize(t.Type, dst, data) }); err != nil {
+		return fmt.Errorf("%s: tensor %q: %w", f.path, t.Name, err)
+	}
+	return nil
+}
+
+// KVs returns the metadata in file order. The caller must not change the slice.
+func (f *File) KVs() []KV { return f.header.kvs }
+
+// Lookup returns the pair of that key.
+func (f *File) Lookup(key string) (KV, bool) {
+	i, ok := f.header.keys[key]
+	if !ok {
+		return KV{}, false
+	}
+	return f.header.kvs[i], true
+}
