@@ -10,7 +10,7 @@ var archImplementations = []*implementation{
 		missing: lacking(
 			feature{"AVX2", &cpu.X86.HasAVX2}, feature{"FMA", &cpu.X86.HasFMA}),
 		gemm: microKernel[float32]{mr: len(tilesAVX2), nr: 16, kc: 384,
-			tile: tileAVX2, pack: packGeneric[float32], packT: packTGeneric[float32]},
+			tile: tileAVX2, pack: packAVX2, packT: packTAVX2},
 		vec:  genericVectors[float32](),
 		peak: func(n int) int { peakAVX2(n); return n * peakMulAdds * 2 * 8 },
 	},
@@ -19,7 +19,7 @@ var archImplementations = []*implementation{
 		missing: lacking(
 			feature{"AVX2", &cpu.X86.HasAVX2}, feature{"FMA", &cpu.X86.HasFMA}, feature{"AVX512F", &cpu.X86.HasAVX512F}),
 		gemm: microKernel[float32]{mr: len(tilesAVX512), nr: 32, kc: 384,
-			tile: tileAVX512, pack: packGeneric[float32], packT: packTGeneric[float32]},
+			tile: tileAVX512, pack: packAVX512, packT: packTAVX512},
 		vec:  genericVectors[float32](),
 		peak: func(n int) int { peakAVX512(n); return n * peakMulAdds * 2 * 16 },
 	},

@@ -11,12 +11,12 @@ type microKernel[T Float] struct {
 	// the end. rows ≤ mr, cols ≤ nr, k ≥ 1.
 	//
 	//	A(i, p) = a[i*rowA+p*colA]   any layout: as stored, or packed
-	//	B(p, j) = b[p*nr+j]          always a packed panel, zeros beyond cols
+	//	B(p, j) = b[p*nr+j]          always a packed panel; what it holds beyond cols is free
 	//	C(i, j) = c[i*ldc+j]
 	tile func(rows, cols, k int, a []T, rowA, colA int, b []T, c []T, ldc int, accumulate bool)
 
-	// pack copies k rows of w values, stride apart, to rows of panel values
-	// and fills them up with zeros: dst[p*panel+j] = src[p*stride+j].
+	// pack copies k rows of w values, stride apart, to rows of panel ≥ w values
+	// that it may fill up with anything: dst[p*panel+j] = src[p*stride+j].
 	pack func(dst []T, panel int, src []T, stride, k, w int)
 
 	// packT does so from the transpose: dst[p*panel+j] = src[j*stride+p].
