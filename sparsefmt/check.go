@@ -2,7 +2,7 @@ package sparsefmt
 
 import "encoding/binary"
 
-// Check verifies every rule about the inside of a blob: R13 to R19. The
+// Check verifies every rule about the inside of a blob: R12 to R18. The
 // checksums and the header are not its business.
 func (r *Reader) Check() error {
 	if err := r.zeroBytesAt(headerBytes+4*uint64(r.tiles+1), r.firstTile(), "before the first tile"); err != nil {
@@ -30,7 +30,7 @@ func (r *Reader) Check() error {
 	return r.zeroBytesAt(r.offset(r.tiles), uint64(len(r.blob)), "after the last tile")
 }
 
-// checkRow checks the numbers of row i of a tile (rules R17, R18).
+// checkRow checks the numbers of row i of a tile (rules R16, R17).
 func (r *Reader) checkRow(v *tile, i, row int) error {
 	for k := range r.groups {
 		scale, zero := r.group(v, i, k)
@@ -54,7 +54,7 @@ func (r *Reader) checkRow(v *tile, i, row int) error {
 	return nil
 }
 
-// checkUnused checks the bits of a tile that hold nothing (rule R19): the odd
+// checkUnused checks the bits of a tile that hold nothing (rule R18): the odd
 // zero code, the shorter nibble plane and the padding.
 func (r *Reader) checkUnused(v *tile, t int) error {
 	if codes := v.rows * r.groups; len(v.zeros) != 0 && codes%2 != 0 && v.zeros[len(v.zeros)-1]>>4 != 0 {

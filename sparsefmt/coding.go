@@ -102,7 +102,7 @@ func (c *Coding) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// checkShape applies the limits on rows, columns and group size (rule R7).
+// checkShape applies the limits on rows, columns and group size (rule R6).
 func checkShape(c Coding, rows, cols uint64, group int) error {
 	switch {
 	case !c.Valid():

@@ -6,7 +6,7 @@ import (
 )
 
 // Decode returns the matrix of a blob in canonical form. It checks every rule
-// about blobs (R12 to R19); the result is independent of blob.
+// about blobs (R11 to R18); the result is independent of blob.
 func Decode(blob []byte, info TensorInfo) (*Matrix, error) {
 	r, err := NewReader(blob, info)
 	if err != nil {

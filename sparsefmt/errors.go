@@ -35,7 +35,6 @@ const (
 	RuleVersion
 	RuleLayout
 	RuleKeys
-	RuleAlignment
 	RuleNames
 	RuleShape
 	RuleDenseTable
@@ -59,7 +58,6 @@ var ruleTexts = map[Rule]string{
 	RuleVersion:     "the format version is known",
 	RuleLayout:      "the layout is known",
 	RuleKeys:        "the reserved keys are complete, well typed and of equal length",
-	RuleAlignment:   "the alignment is a multiple of 8",
 	RuleNames:       "the table names the blob tensors, in order",
 	RuleShape:       "coding, type, shape and group size fit together",
 	RuleDenseTable:  "every other tensor has one checksum",

@@ -17,25 +17,37 @@ type Reader struct {
 }
 
 // NewReader checks the blob's header against the table row, and that the tile
-// offsets stay in order within the blob (rules R7, R12, R13).
+// offsets stay in order within the blob (rules R6, R11, R12).
 func NewReader(blob []byte, info TensorInfo) (*Reader, error) {
 	g, err := info.geometry()
 	if err != nil {
 		return nil, err
 	}
-	h, err := parseHeader(blob)
-	if err != nil {
-		return nil, err
-	}
-	if h.coding != g.coding || h.group != g.group || h.rows != uint64(g.rows) || h.cols != uint64(g.cols) || h.survivors != info.Survivors {
-		return nil, broken(RuleBlobHeader, "the header says %d×%d %v group %d with %d survivors, the table %v with %d",
-			h.rows, h.cols, h.coding, h.group, h.survivors, &g, info.Survivors)
-	}
 	if n := uint64(len(blob)); n != info.BlobBytes {
 		return nil, broken(RuleBlobHeader, "%d bytes, the table says %d", n, info.BlobBytes)
 	}
-	r := &Reader{geometry: g, blob: blob, survivors: h.survivors}
-	return r, r.checkOffsets()
+	if err := checkHeader(blob, info); err != nil {
+		return nil, err
+	}
+	r := &Reader{geometry: g, blob: blob, survivors: info.Survivors}
+	if err := r.checkOffsets(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// checkHeader compares a blob's header, the first bytes of start, with the
+// table row.
+func checkHeader(start []byte, info TensorInfo) error {
+	h, err := parseHeader(start)
+	if err != nil {
+		return err
+	}
+	want := header{info.Coding, info.Group, info.Rows(), info.Cols(), info.Survivors, info.BlobBytes}
+	if h != want {
+		return broken(RuleBlobHeader, "the header says %+v, the table %+v", h, want)
+	}
+	return nil
 }
 
 // header is a blob's header as stored.
@@ -44,29 +56,28 @@ type header struct {
 	group      int
 	rows, cols uint64
 	survivors  uint64
+	bytes      uint64
 }
 
-// parseHeader checks what a header must satisfy without a table.
-func parseHeader(blob []byte) (header, error) {
-	if len(blob) < headerBytes {
-		return header{}, broken(RuleBlobHeader, "%d bytes, a header has %d", len(blob), headerBytes)
+// parseHeader reads the header at the start of a blob.
+func parseHeader(start []byte) (header, error) {
+	if len(start) < headerBytes {
+		return header{}, broken(RuleBlobHeader, "%d bytes, a header has %d", len(start), headerBytes)
 	}
 	le := binary.LittleEndian
-	if string(blob[:4]) != blobMagic {
-		return header{}, broken(RuleBlobHeader, "the magic is %q, want %q", blob[:4], blobMagic)
+	if string(start[:4]) != blobMagic {
+		return header{}, broken(RuleBlobHeader, "the magic is %q, want %q", start[:4], blobMagic)
 	}
-	if blob[4] != layoutTiles {
-		return header{}, broken(RuleBlobHeader, "the layout byte is %d, want %d", blob[4], layoutTiles)
-	}
-	if size := le.Uint64(blob[24:]); size != uint64(len(blob)) {
-		return header{}, broken(RuleBlobHeader, "the header says %d bytes, the tensor has %d", size, len(blob))
+	if start[4] != layoutTiles {
+		return header{}, broken(RuleBlobHeader, "the layout byte is %d, want %d", start[4], layoutTiles)
 	}
 	return header{
-		coding:    Coding(blob[5]),
-		group:     int(le.Uint16(blob[6:])),
-		cols:      uint64(le.Uint32(blob[8:])),
-		rows:      uint64(le.Uint32(blob[12:])),
-		survivors: le.Uint64(blob[16:]),
+		coding:    Coding(start[5]),
+		group:     int(le.Uint16(start[6:])),
+		cols:      uint64(le.Uint32(start[8:])),
+		rows:      uint64(le.Uint32(start[12:])),
+		survivors: le.Uint64(start[16:]),
+		bytes:     le.Uint64(start[24:]),
 	}, nil
 }
 
@@ -108,7 +119,7 @@ type tile struct {
 	count  [TileRows]int // survivors by row
 }
 
-// tile checks that the masks of tile t account for its length (rules R14, R15).
+// tile checks that the masks of tile t account for its length (rules R13, R14).
 func (r *Reader) tile(t int) (tile, error) {
 	n := r.tileRows(t)
 	start, end := r.offset(t), r.offset(t+1)

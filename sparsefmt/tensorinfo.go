@@ -66,7 +66,7 @@ func (t TensorInfo) BitsPerWeight() float64 {
 	return float64(t.BlobBytes) * 8 / float64(max(t.Elements(), 1))
 }
 
-// Validate checks the name and the shape (rules R6 and R7) without looking at
+// Validate checks the name and the shape (rules R5 and R6) without looking at
 // a blob.
 func (t TensorInfo) Validate() error {
 	if err := checkName(t.Name); err != nil {

@@ -1,0 +1,154 @@
+package sparsefmt
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+
+	"besa/gguf"
+)
+
+// File is an open sparse GGUF: the logical view of its tensors, in the order
+// of the source, over the mapped file. Its methods may be called from many
+// goroutines, but none after Close or together with it.
+type File struct {
+	g       *gguf.File
+	entries []entry
+	byName  map[string]int
+}
+
+// entry is one tensor of the expanded file.
+type entry struct {
+	stored gguf.Tensor // as it stands in the file
+	info   TensorInfo  // of a pruned tensor
+	blob   *Reader     // of a pruned tensor, else nil
+	sum    uint64      // of a dense tensor's bytes
+}
+
+// IsSparse reports whether an open GGUF file claims to be a sparse one, of
+// any version.
+func IsSparse(g *gguf.File) bool {
+	_, ok := g.Lookup(keyVersion)
+	return ok
+}
+
+// Open maps a sparse GGUF and checks everything that can be checked without
+// reading the weights: the GGUF container, the header checksum, the keys, the
+// table, and of every blob the header and the tile offsets (rules R1 to R8,
+// R11, R12). Contents are checked as they are used, and all at once by
+// [Verify]. Errors: those of gguf.Open, ErrNotSparse, ErrVersion,
+// ErrMalformed, ErrChecksum.
+func Open(path string) (*File, error) {
+	g, err := gguf.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := open(g)
+	if err != nil {
+		g.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, nil
+}
+
+func open(g *gguf.File) (*File, error) {
+	if !IsSparse(g) {
+		return nil, checkKeys(g)
+	}
+	raw, err := os.Open(g.Path())
+	if err != nil {
+		return nil, err
+	}
+	defer raw.Close()
+	f, err := load(g, raw)
+	if err != nil {
+		return nil, err
+	}
+	return f, checkHeaderSum(raw, g)
+}
+
+// load builds the logical view; it checks all but the header checksum.
+func load(g *gguf.File, raw *os.File) (*File, error) {
+	var fixed [ggufFixed]byte
+	if _, err := raw.ReadAt(fixed[:], 0); err != nil {
+		return nil, err
+	}
+	if v := binary.LittleEndian.Uint32(fixed[4:]); v != ggufV3 {
+		return nil, broken(RuleContainer, "GGUF version %d, want %d", v, ggufV3)
+	}
+	if err := checkKeys(g); err != nil {
+		return nil, err
+	}
+	table, err := readTable(g)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{g: g, byName: map[string]int{}}
+	if err := f.addTensors(table); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// addTensors joins the table with the tensors of the file (rules R5 to R7).
+func (f *File) addTensors(table []TensorInfo) error {
+	sums, _ := f.g.Uints(keyDenseSum)
+	stored := f.g.Tensors()
+	if len(table) > len(stored) || len(sums) != len(stored)-len(table) {
+		return broken(RuleDenseTable, "%d tensors, of which %d in the table: %s has %d entries", len(stored), len(table), keyDenseSum, len(sums))
+	}
+	for _, t := range stored {
+		e := entry{stored: t}
+		if base, ok := cutSuffix(t.Name); ok {
+			if len(table) == 0 || table[0].Name != base {
+				return inTensor(t.Name, broken(RuleNames, "it is not the next one in the table"))
+			}
+			e.info, table = table[0], table[1:]
+			e.info.BlobBytes = t.Bytes
+			if t.Type != gguf.I8 || len(t.Shape) != 1 {
+				return inTensor(t.Name, broken(RuleNames, "a blob of type %v and shape %v: must be I8 with one dimension", t.Type, t.Shape))
+			}
+			var err error
+			if e.blob, err = NewReader(f.g.Data(t), e.info); err != nil {
+				return inTensor(base, err)
+			}
+		} else if len(sums) == 0 {
+			return inTensor(t.Name, broken(RuleDenseTable, "it has no checksum"))
+		} else {
+			e.sum, sums = sums[0], sums[1:]
+		}
+		if _, ok := f.byName[e.name()]; ok {
+			return inTensor(e.name(), broken(RuleNames, "two tensors expand to this name"))
+		}
+		f.byName[e.name()] = len(f.entries)
+		f.entries = append(f.entries, e)
+	}
+	if len(table) != 0 {
+		return inTensor(table[0].Name, broken(RuleNames, "the table has it, the file has no tensor %q in its place", table[0].Name+Suffix))
+	}
+	return nil
+}
+
+// cutSuffix returns the expanded name of a blob.
+func cutSuffix(name string) (string, bool) {
+	if n := len(name) - len(Suffix); n >= 0 && name[n:] == Suffix {
+		return name[:n], true
+	}
+	return name, false
+}
+
+func (e *entry) name() string {
+	if e.blob != nil {
+		return e.info.Name
+	}
+	return e.stored.Name
+}
+
+// GGUF is the underlying file: metadata, and tensors as stored.
+func (f *File) GGUF() *gguf.File { return f.g }
+
+// Path is the name the file was opened by.
+func (f *File) Path() string { return f.g.Path() }
+
+// Close unmaps the file; readers that Blob returned are gone.
+func (f *File) Close() error { return f.g.Close() }

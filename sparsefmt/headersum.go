@@ -1,0 +1,91 @@
+package sparsefmt
+
+import (
+	"encoding/binary"
+	"io"
+
+	"besa/gguf"
+
+	"github.com/zeebo/xxh3"
+)
+
+// The header checksum covers the file from its first byte to the start of the
+// tensor data, with the eight bytes of the checksum itself taken as zero.
+// They are the last of the metadata, just before the tensor descriptions.
+
+const (
+	ggufFixed = 4 + 4 + 8 + 8 // magic, version, number of tensors, number of pairs
+	ggufMagic = "GGUF"
+	ggufV3    = 3
+)
+
+// newHeaderSum computes the checksum of a header that is to be written: the
+// last pair is the checksum, its value zero, and offsets are set.
+func newHeaderSum(kvs []gguf.KV, tensors []gguf.Tensor, align uint64) uint64 {
+	le := binary.LittleEndian
+	var b []byte
+	text := func(s string) {
+		b = le.AppendUint64(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	b = append(b, ggufMagic...)
+	b = le.AppendUint32(b, ggufV3)
+	b = le.AppendUint64(b, uint64(len(tensors)))
+	b = le.AppendUint64(b, uint64(len(kvs)))
+	for _, kv := range kvs {
+		text(kv.Key)
+		b = le.AppendUint32(b, uint32(kv.Type))
+		b = append(b, kv.Raw...)
+	}
+	for _, t := range tensors {
+		text(t.Name)
+		b = le.AppendUint32(b, uint32(len(t.Shape)))
+		for _, n := range t.Shape {
+			b = le.AppendUint64(b, n)
+		}
+		b = le.AppendUint32(b, uint32(t.Type))
+		b = le.AppendUint64(b, t.Offset)
+	}
+	b = append(b, make([]byte, padding(uint64(len(b)), align))...)
+	return xxh3.Hash(b)
+}
+
+// fileHeaderSum computes the checksum of an open file's header from its bytes.
+func fileHeaderSum(file io.ReaderAt, g *gguf.File) (uint64, error) {
+	at := int64(ggufFixed)
+	for _, kv := range g.KVs() {
+		at += int64(8+len(kv.Key)+4) + int64(len(kv.Raw))
+	}
+	end := min(int64(g.DataOffset()), g.Size())
+	h := xxh3.New()
+	if _, err := io.Copy(h, io.NewSectionReader(file, 0, at-8)); err != nil {
+		return 0, err
+	}
+	if _, err := h.Write(make([]byte, 8)); err != nil {
+		return 0, err
+	}
+	if _, err := io.Copy(h, io.NewSectionReader(file, at, end-at)); err != nil {
+		return 0, err
+	}
+	return h.Sum64(), nil
+}
+
+// checkHeaderSum applies rule R8 to a file whose keys are in order.
+func checkHeaderSum(file io.ReaderAt, g *gguf.File) error {
+	kvs := g.KVs()
+	last := kvs[len(kvs)-1]
+	if last.Key != keyHeaderSum {
+		return broken(RuleHeaderSum, "the last key is %.80q, not %s", last.Key, keyHeaderSum)
+	}
+	sum, err := fileHeaderSum(file, g)
+	if err != nil {
+		return err
+	}
+	if want := binary.LittleEndian.Uint64(last.Raw); sum != want {
+		return mismatch(RuleHeaderSum, sum, want)
+	}
+	return nil
+}
+
+// padding is the number of bytes from n to the next multiple of align.
+func padding(n, align uint64) uint64 { return -n & (align - 1) }
