@@ -144,7 +144,7 @@ build_tools() {
   need git "install git"
   need cmake "install cmake and a C++ compiler"
   npm_fetch "$TOOLS_PACKAGE" "$TOOLS_SHA256" "$work/tools-npm"
-  git clone --quiet "$work/tools-npm/package/llama/gitRelease.bundle" "$work/llama.cpp" ||
+  git -c advice.detachedHead=false clone --quiet "$work/tools-npm/package/llama/gitRelease.bundle" "$work/llama.cpp" ||
     die "git could not read the source bundle of $TOOLS_PACKAGE"
   local tools=(llama-perplexity llama-quantize llama-bench llama-tokenize)
   cmake -S "$work/llama.cpp" -B "$work/build" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF \
