@@ -105,16 +105,13 @@ func dequantizeQ5_K(dst []float32, src []byte) {
 		d, dmin := halfAt(src), halfAt(src[2:])
 		scales, mins := unpackK4Scales((*[12]byte)(src[4:]))
 		fifth := (*[32]byte)(src[16:])
-		var value [32]float32
 		for sub := range scales {
 			dl, ml := d*float32(scales[sub]), dmin*float32(mins[sub])
-			for i := range value {
-				value[i] = float32(dl*float32(i)) - ml
-			}
 			q, y := (*[32]byte)(src[48+32*(sub/2):]), (*[32]float32)(dst[32*sub:])
 			shift, bit := uint(sub%2*4)&7, uint(sub)&7
 			for i, c := range q {
-				y[i] = value[(c>>shift)&15|((fifth[i]>>bit)&1)<<4]
+				code := (c>>shift)&15 | ((fifth[i]>>bit)&1)<<4
+				y[i] = float32(dl*float32(code)) - ml
 			}
 		}
 	}
