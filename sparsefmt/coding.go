@@ -109,8 +109,8 @@ func checkShape(c Coding, rows, cols uint64, group int) error {
 		return fmt.Errorf("%w: unknown %v", ErrUnsupported, c)
 	case cols == 0 || cols > MaxDim:
 		return fmt.Errorf("%d columns: must be 1 to %d", cols, MaxDim)
-	case rows > MaxDim:
-		return fmt.Errorf("%d rows: must be at most %d", rows, MaxDim)
+	case rows == 0 || rows > MaxDim:
+		return fmt.Errorf("%d rows: must be 1 to %d", rows, MaxDim)
 	case !c.Quantised() && group != 0:
 		return fmt.Errorf("group size %d: must be 0 for %v", group, c)
 	case c.Quantised() && group != 32 && group != 64 && group != 128:

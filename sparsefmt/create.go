@@ -76,11 +76,12 @@ func Create(ctx context.Context, path string, src Source, pruned map[string]Blob
 	}
 	defer out.abort()
 	for i, t := range p.tensors {
-		if p.blobs[i] == nil {
-			err = out.dense(t.Name, src.Data(p.source[i]), p.sums[i])
-		} else {
-			err = p.writeBlob(out, t.Name, p.blobs[i])
-		}
+		err := guardFault(func() error {
+			if p.blobs[i] == nil {
+				return out.dense(t.Name, src.Data(p.source[i]), p.sums[i])
+			}
+			return writeBlob(out, t.Name, p.blobs[i])
+		})
 		if err != nil {
 			return err
 		}
@@ -194,18 +195,20 @@ func (p *plan) denseSums(ctx context.Context) ([]uint64, error) {
 		if uint64(len(data)) != p.source[i].Bytes {
 			return nil, fmt.Errorf("%s: tensor %q: %d bytes of data, want %d", p.src.Path(), p.source[i].Name, len(data), p.source[i].Bytes)
 		}
-		sum, err := hashBytes(ctx, data)
+		err := guardFault(func() (err error) {
+			p.sums[i], err = hashBytes(ctx, data)
+			return err
+		})
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", p.src.Path(), err)
 		}
-		p.sums[i] = sum
-		sums = append(sums, sum)
+		sums = append(sums, p.sums[i])
 	}
 	return sums, nil
 }
 
 // writeBlob streams a blob and checks that it is the one described.
-func (p *plan) writeBlob(out *output, name string, b *Blob) (err error) {
+func writeBlob(out *output, name string, b *Blob) (err error) {
 	r, err := b.Open()
 	if err != nil {
 		return fmt.Errorf("blob of tensor %q: %w", b.Info.Name, err)

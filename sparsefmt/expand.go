@@ -1,6 +1,7 @@
 package sparsefmt
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
@@ -75,15 +76,18 @@ const (
 // expandSym writes a row of Q4_0 blocks.
 func (r *Reader) expandSym(v *tile, i, at int, shift uint, dst []byte) {
 	mask := r.rowMask(v, i)
-	for b := range r.cols / quantBlock {
-		scale, _ := r.group(v, i, b*quantBlock/r.geometry.group)
-		m := binary.LittleEndian.Uint32(mask[4*b:])
-		lo, hi := expandBlock((*[64]byte)(v.stream[at:]), m, shift, pruned4Sym)
-		q := (*[q40Bytes]byte)(dst[q40Bytes*b:])
-		binary.LittleEndian.PutUint16(q[0:], scale)
-		binary.LittleEndian.PutUint64(q[2:], lo)
-		binary.LittleEndian.PutUint64(q[10:], hi)
-		at += bits.OnesCount32(m)
+	for k := range r.groups {
+		scale, _ := r.group(v, i, k)
+		for n := r.groupBlocks(k); n > 0; n-- {
+			m := binary.LittleEndian.Uint32(mask)
+			lo, hi := expandBlock((*[64]byte)(v.stream[at:]), m, shift, pruned4Sym)
+			q := (*[q40Bytes]byte)(dst)
+			binary.LittleEndian.PutUint16(q[0:], scale)
+			binary.LittleEndian.PutUint64(q[2:], lo)
+			binary.LittleEndian.PutUint64(q[10:], hi)
+			at += bits.OnesCount32(m)
+			mask, dst = mask[4:], dst[q40Bytes:]
+		}
 	}
 }
 
@@ -91,23 +95,31 @@ func (r *Reader) expandSym(v *tile, i, at int, shift uint, dst []byte) {
 // minimum fp16 cannot hold, or -1.
 func (r *Reader) expandAsym(v *tile, i, at int, shift uint, dst []byte) int {
 	mask := r.rowMask(v, i)
-	for b := range r.cols / quantBlock {
-		k := b * quantBlock / r.geometry.group
+	for k := range r.groups {
 		scale, zero := r.group(v, i, k)
 		least, ok := asymMin(scale, zero)
 		if !ok {
 			return k
 		}
-		m := binary.LittleEndian.Uint32(mask[4*b:])
-		lo, hi := expandBlock((*[64]byte)(v.stream[at:]), m, shift, zero)
-		q := (*[q41Bytes]byte)(dst[q41Bytes*b:])
-		binary.LittleEndian.PutUint16(q[0:], scale)
-		binary.LittleEndian.PutUint16(q[2:], least)
-		binary.LittleEndian.PutUint64(q[4:], lo)
-		binary.LittleEndian.PutUint64(q[12:], hi)
-		at += bits.OnesCount32(m)
+		for n := r.groupBlocks(k); n > 0; n-- {
+			m := binary.LittleEndian.Uint32(mask)
+			lo, hi := expandBlock((*[64]byte)(v.stream[at:]), m, shift, zero)
+			q := (*[q41Bytes]byte)(dst)
+			binary.LittleEndian.PutUint16(q[0:], scale)
+			binary.LittleEndian.PutUint16(q[2:], least)
+			binary.LittleEndian.PutUint64(q[4:], lo)
+			binary.LittleEndian.PutUint64(q[12:], hi)
+			at += bits.OnesCount32(m)
+			mask, dst = mask[4:], dst[q41Bytes:]
+		}
 	}
 	return -1
+}
+
+// groupBlocks is the number of blocks of 32 weights in group k of a row.
+func (r *Reader) groupBlocks(k int) int {
+	per := r.geometry.group / quantBlock
+	return min(per, r.cols/quantBlock-k*per)
 }
 
 // expandValues writes a row of 16-bit values; pruned ones are +0.
@@ -125,11 +137,11 @@ func expandValues(mask, stream, dst []byte) {
 }
 
 // expandedSum is the XXH3-64 of the whole expanded tensor.
-func (r *Reader) expandedSum() (uint64, error) {
+func (r *Reader) expandedSum(ctx context.Context) (uint64, error) {
 	h := xxh3.New()
 	err := r.eachTile(func(expanded []byte) error {
-		_, err := h.Write(expanded)
-		return err
+		_, _ = h.Write(expanded) // a hash never fails
+		return ctx.Err()
 	})
 	return h.Sum64(), err
 }

@@ -60,11 +60,18 @@ func open(g *gguf.File) (*File, error) {
 		return nil, err
 	}
 	defer raw.Close()
-	f, err := load(g, raw)
+	var f *File
+	err = guardFault(func() (err error) {
+		f, err = load(g, raw)
+		return err
+	})
+	if err == nil {
+		err = checkHeaderSum(raw, g)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return f, checkHeaderSum(raw, g)
+	return f, nil
 }
 
 // load builds the logical view; it checks all but the header checksum.

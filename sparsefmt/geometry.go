@@ -80,10 +80,6 @@ func (g *geometry) firstTile() uint64 {
 // leastBlob is the size of a blob of this geometry without survivors, in 64
 // bits because a hostile header may ask for more than memory.
 func (g *geometry) leastBlob() uint64 {
-	size := g.firstTile() + TailPadding
-	if g.tiles == 0 {
-		return size
-	}
 	// Products stay below 2^60: MaxDim rows × MaxDim/64 words × 8 bytes.
 	tile := func(n int) uint64 {
 		r, w, k := uint64(n), uint64(g.words), uint64(g.groups)
@@ -93,7 +89,7 @@ func (g *geometry) leastBlob() uint64 {
 		}
 		return alignUp(t)
 	}
-	return size + uint64(g.tiles-1)*tile(TileRows) + tile(g.tileRows(g.tiles-1))
+	return g.firstTile() + TailPadding + uint64(g.tiles-1)*tile(TileRows) + tile(g.tileRows(g.tiles-1))
 }
 
 func alignUp(n uint64) uint64 { return (n + tileAlign - 1) &^ (tileAlign - 1) }

@@ -74,8 +74,8 @@ func fileHeaderSum(file io.ReaderAt, g *gguf.File) (uint64, error) {
 func checkHeaderSum(file io.ReaderAt, g *gguf.File) error {
 	kvs := g.KVs()
 	last := kvs[len(kvs)-1]
-	if last.Key != keyHeaderSum {
-		return broken(RuleHeaderSum, "the last key is %.80q, not %s", last.Key, keyHeaderSum)
+	if last.Key != keyHeaderSum || last.Type != gguf.Uint64 {
+		return broken(RuleHeaderSum, "the last key is %.80q of type %v, not %s of uint64", last.Key, last.Type, keyHeaderSum)
 	}
 	sum, err := fileHeaderSum(file, g)
 	if err != nil {

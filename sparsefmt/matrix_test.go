@@ -17,7 +17,7 @@ var densities = []float64{0, 0.05, 0.3, 0.5, 0.7, 1}
 // drawMatrix draws a valid matrix in canonical form.
 func drawMatrix(t *rapid.T) *Matrix {
 	c := rapid.SampledFrom(Codings()).Draw(t, "coding")
-	rows := rapid.IntRange(0, 40).Draw(t, "rows")
+	rows := rapid.IntRange(1, 40).Draw(t, "rows")
 	m := &Matrix{Rows: rows, Coding: c}
 	if c.Quantised() {
 		m.Cols = quantBlock * rapid.IntRange(1, 12).Draw(t, "blocks")

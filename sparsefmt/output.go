@@ -164,11 +164,12 @@ func (f *File) ExpandTo(ctx context.Context, path string, progress func(done, to
 	defer out.abort()
 	for i := range f.entries {
 		e := &f.entries[i]
-		if e.blob == nil {
-			err = out.dense(e.name(), f.g.Data(e.stored), e.sum)
-		} else {
-			err = e.expandTo(out)
-		}
+		err = guardFault(func() error {
+			if e.blob == nil {
+				return out.dense(e.name(), f.g.Data(e.stored), e.sum)
+			}
+			return e.expandTo(out)
+		})
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.Path(), err)
 		}

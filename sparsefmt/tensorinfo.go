@@ -1,6 +1,7 @@
 package sparsefmt
 
 import (
+	"context"
 	"fmt"
 
 	"besa/gguf"
@@ -117,7 +118,7 @@ func EncodeTensor(name string, shape []uint64, m *Matrix) ([]byte, TensorInfo, e
 	if err != nil {
 		return nil, TensorInfo{}, inTensor(name, err)
 	}
-	if info.ExpandedSum, err = r.expandedSum(); err != nil {
+	if info.ExpandedSum, err = r.expandedSum(context.Background()); err != nil {
 		return nil, TensorInfo{}, inTensor(name, err)
 	}
 	return blob, info, nil

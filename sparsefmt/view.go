@@ -92,11 +92,13 @@ func (f *File) ReadFloats(name string, dst []float32) error {
 	if uint64(len(dst)) != e.info.Elements() {
 		return fmt.Errorf("%s: tensor %q has %d weights, %d floats given", f.Path(), name, e.info.Elements(), len(dst))
 	}
-	err := e.blob.eachTile(func(expanded []byte) error {
-		n := len(expanded) / e.blob.RowBytes() * e.blob.cols
-		err := gguf.Dequantize(e.info.Type(), dst[:n], expanded)
-		dst = dst[n:]
-		return err
+	err := guardFault(func() error {
+		return e.blob.eachTile(func(expanded []byte) error {
+			n := len(expanded) / e.blob.RowBytes() * e.blob.cols
+			err := gguf.Dequantize(e.info.Type(), dst[:n], expanded)
+			dst = dst[n:]
+			return err
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.Path(), inTensor(name, err))
