@@ -1,8 +1,7 @@
 package kernel
 
-// Exp sets dst[i] = eˣ⁽ⁱ⁾; dst may be x. Portably correctly rounded but for the
-// last bit; in assembly within 2 units in the last place, denormal results
-// included. Overflow gives +Inf, NaN stays NaN.
+// Exp sets dst[i] = exp(x[i]); dst may be x. The error is less than one unit in
+// the last place, denormal results included; overflow gives +Inf, NaN stays NaN.
 func Exp[T Float](dst, x []T) {
 	sameLength("Exp", len(dst), len(x))
 	if d32, ok := floats32(dst); ok {

@@ -11,7 +11,9 @@ var archImplementations = []*implementation{
 			feature{"AVX2", &cpu.X86.HasAVX2}, feature{"FMA", &cpu.X86.HasFMA}),
 		gemm: microKernel[float32]{mr: len(tilesAVX2), nr: 16, kc: 384,
 			tile: tileAVX2, pack: packAVX2, packT: packTAVX2},
-		vec:  genericVectors[float32](),
+		vec: vectorKernels[float32]{
+			dot: dotAVX2, maximum: maximumAVX2, axpy: axpyAVX2, scale: scaleAVX2, add: addAVX2, mul: mulAVX2,
+			exp: expAVX2, expSum: expSumAVX2, siluMul: siluMulAVX2, siluMulGrad: siluMulGradAVX2, softmaxGrad: softmaxGradAVX2},
 		peak: func(n int) int { peakAVX2(n); return n * peakMulAdds * 2 * 8 },
 	},
 	{
@@ -20,7 +22,9 @@ var archImplementations = []*implementation{
 			feature{"AVX2", &cpu.X86.HasAVX2}, feature{"FMA", &cpu.X86.HasFMA}, feature{"AVX512F", &cpu.X86.HasAVX512F}),
 		gemm: microKernel[float32]{mr: len(tilesAVX512), nr: 32, kc: 384,
 			tile: tileAVX512, pack: packAVX512, packT: packTAVX512},
-		vec:  genericVectors[float32](),
+		vec: vectorKernels[float32]{
+			dot: dotAVX512, maximum: maximumAVX512, axpy: axpyAVX512, scale: scaleAVX512, add: addAVX512, mul: mulAVX512,
+			exp: expAVX512, expSum: expSumAVX512, siluMul: siluMulAVX512, siluMulGrad: siluMulGradAVX512, softmaxGrad: softmaxGradAVX512},
 		peak: func(n int) int { peakAVX512(n); return n * peakMulAdds * 2 * 16 },
 	},
 }

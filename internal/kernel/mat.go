@@ -36,6 +36,9 @@ func (m Mat[T]) Row(i int) []T {
 	if uint(i) >= uint(m.Rows) {
 		panic(fmt.Sprintf("kernel: row %d of %d", i, m.Rows))
 	}
+	if m.Cols == 0 {
+		return nil
+	}
 	o := i * m.Stride
 	return m.Data[o : o+m.Cols : o+m.Cols]
 }

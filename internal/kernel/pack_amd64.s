@@ -17,13 +17,11 @@ TEXT ·copyNarrowAVX2(SB), NOSPLIT, $0-48
 	LEAQ    signs<>+64(SB), R8
 	SHLQ    $0x02, CX
 	SUBQ    CX, R8
-	SHRQ    $0x02, CX
 	VMOVUPS (R8), Y0
 	LEAQ    signs<>+64(SB), R8
 	MOVQ    BX, CX
 	SHLQ    $0x02, CX
 	SUBQ    CX, R8
-	SHRQ    $0x02, CX
 	VMOVUPS (R8), Y1
 	SHLQ    $0x02, BX
 	DECQ    DI
@@ -109,7 +107,6 @@ narrow:
 	LEAQ    signs<>+64(SB), DI
 	SHLQ    $0x02, CX
 	SUBQ    CX, DI
-	SHRQ    $0x02, CX
 	VMOVUPS (DI), Y2
 	VMOVUPS 32(DI), Y3
 
@@ -204,7 +201,6 @@ tail:
 	MOVQ       BX, CX
 	SHLQ       $0x02, CX
 	SUBQ       CX, R11
-	SHRQ       $0x02, CX
 	VMOVUPS    (R11), Y0
 	LEAQ       (DX)(DI*8), CX
 	VMASKMOVPS (DX), Y0, Y1
@@ -374,7 +370,6 @@ tail:
 	MOVQ       BX, CX
 	SHLQ       $0x02, CX
 	SUBQ       CX, R9
-	SHRQ       $0x02, CX
 	VMOVUPS    (R9), Y0
 	MOVQ       DX, CX
 	VMASKMOVPS (CX), Y0, Y1

@@ -26,6 +26,7 @@ func (g *product[T]) plan(threads int) {
 	panels := ceilDiv(g.n, nr)
 	g.cols = min(widest, max(panels/(8*threads), 1)) * nr
 	g.rows = roundUp(ceilDiv(g.m, rowBlocks(ceilDiv(g.n, g.cols), ceilDiv(g.m, mr), threads)), mr)
+	g.pack = g.worthPacking()
 }
 
 // rowBlocks returns into how many parts to cut C's tiles of rows when its columns

@@ -36,11 +36,12 @@ type product[T Float] struct {
 	a, b       side[T]
 	accumulate bool
 
-	kc, slab   int // step along k; k per slab, a multiple of kc
-	rows, cols int // a block of C
-	mc         int // rows of A at a time within a block
-	packed     []T // copy of A's present slab, nil when A is read where it is
-	lead       int // distance of the rows in packed, when A is stored by rows
+	kc, slab   int  // step along k; k per slab, a multiple of kc
+	rows, cols int  // a block of C
+	mc         int  // rows of A at a time within a block
+	pack       bool // A is copied before use
+	packed     []T  // copy of A's present slab
+	lead       int  // distance of the rows in packed, when A is stored by rows
 }
 
 func (g *product[T]) run(p *Pool) {
@@ -48,7 +49,12 @@ func (g *product[T]) run(p *Pool) {
 		p = nil
 	}
 	g.plan(p.Threads())
-	if !g.worthPacking() {
+	g.compute(p)
+}
+
+// compute carries out the plan.
+func (g *product[T]) compute(p *Pool) {
+	if !g.pack {
 		g.eachBlock(p, 0, g.k)
 		return
 	}
@@ -150,7 +156,7 @@ func (g *product[T]) packA(p *Pool, k0, k1 int) {
 // step's place in the slab.
 func (g *product[T]) tileOfA(i, p0, kl, at int) (a []T, rowA, colA int) {
 	switch {
-	case g.packed == nil:
+	case !g.pack:
 		return g.a.data[i*g.a.outer+p0*g.a.inner:], g.a.outer, g.a.inner
 	case g.a.inner == 1:
 		return g.packed[at/g.kc*g.m*g.lead+i*g.lead:], g.lead, 1

@@ -61,7 +61,6 @@ narrow:
 	LEAQ       signs<>+64(SB), BX
 	SHLQ       $0x02, CX
 	SUBQ       CX, BX
-	SHRQ       $0x02, CX
 	VMOVUPS    (BX), Y2
 	VMOVUPS    32(BX), Y3
 	TESTB      DL, DL
@@ -182,7 +181,6 @@ narrow:
 	LEAQ       signs<>+64(SB), SI
 	SHLQ       $0x02, CX
 	SUBQ       CX, SI
-	SHRQ       $0x02, CX
 	VMOVUPS    (SI), Y4
 	VMOVUPS    32(SI), Y5
 	TESTB      BL, BL
@@ -290,7 +288,6 @@ narrow:
 	LEAQ       signs<>+64(SB), SI
 	SHLQ       $0x02, CX
 	SUBQ       CX, SI
-	SHRQ       $0x02, CX
 	VMOVUPS    (SI), Y6
 	VMOVUPS    32(SI), Y7
 	TESTB      BL, BL
@@ -420,7 +417,6 @@ narrow:
 	LEAQ       signs<>+64(SB), SI
 	SHLQ       $0x02, CX
 	SUBQ       CX, SI
-	SHRQ       $0x02, CX
 	VMOVUPS    (SI), Y8
 	VMOVUPS    32(SI), Y9
 	TESTB      BL, BL
@@ -571,7 +567,6 @@ narrow:
 	LEAQ       signs<>+64(SB), SI
 	SHLQ       $0x02, CX
 	SUBQ       CX, SI
-	SHRQ       $0x02, CX
 	VMOVUPS    (SI), Y10
 	VMOVUPS    32(SI), Y11
 	TESTB      BL, BL
@@ -744,7 +739,6 @@ narrow:
 	LEAQ       signs<>+64(SB), SI
 	SHLQ       $0x02, CX
 	SUBQ       CX, SI
-	SHRQ       $0x02, CX
 	VMOVUPS    (SI), Y12
 	VMOVUPS    32(SI), Y13
 	TESTB      BL, BL

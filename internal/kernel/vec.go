@@ -34,8 +34,7 @@ func Dot[T Float](a, b []T) T {
 // SumSquares returns Σ x[i]², summed like [Dot].
 func SumSquares[T Float](x []T) T { return Dot(x, x) }
 
-// Max returns the largest x[i], and -Inf for none. A NaN among x may or may
-// not come out.
+// Max returns the largest x[i], passing over NaNs, and -Inf when there is none.
 func Max[T Float](x []T) T {
 	if x32, ok := floats32(x); ok {
 		return T(current.Load().vec.maximum(x32))

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -56,10 +54,10 @@ func (s isa) zero(v Op) {
 }
 
 // begin opens a function; the name gets the instruction set's as its suffix.
-func (s isa) begin(name, signature, doc string, args ...any) {
+func (s isa) begin(name, signature, doc string) {
 	TEXT(name+s.name, NOSPLIT, "func"+signature)
 	Pragma("noescape")
-	Doc(name + s.name + " " + fmt.Sprintf(doc, args...))
+	Doc(name + s.name + " " + doc)
 }
 
 // end closes it. The upper halves of the registers are cleared: SSE code that

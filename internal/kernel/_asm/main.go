@@ -20,6 +20,7 @@ import (
 var families = map[string]func(){
 	"tile": func() { eachISA(tiles) },
 	"pack": func() { eachISA(packs) },
+	"vec":  func() { eachISA(vectors); eachISA(exponentials) },
 	"peak": func() { eachISA(peak); pause() },
 }
 

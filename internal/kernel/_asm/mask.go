@@ -12,7 +12,7 @@ import (
 
 // columnMasks makes the masks of count registers side by side, of which the
 // first n lanes are used: lane j of register r where r·lanes+j < n. n, at
-// most 16 for AVX2 and 63 for AVX-512, is left in CX.
+// most 16 for AVX2 and 63 for AVX-512, is left alone; CX is not.
 func (s isa) columnMasks(n Register, count int) []Op {
 	masks := make([]Op, count)
 	if s.wide() {
@@ -36,7 +36,6 @@ func (s isa) columnMasks(n Register, count int) []Op {
 	MOVQ(n, RCX)
 	SHLQ(Imm(2), RCX)
 	SUBQ(RCX, p)
-	SHRQ(Imm(2), RCX)
 	for r := range masks {
 		v := YMM()
 		VMOVUPS(Mem{Base: p, Disp: 32 * r}, v)

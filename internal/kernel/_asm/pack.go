@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -18,7 +20,7 @@ func packs(s isa) {
 // its excess overwritten by the next one; only the last needs a mask.
 func copyNarrow(s isa) {
 	s.begin("copyNarrow", "(dst *float32, panel int, src *float32, stride, k, w int)",
-		"is microKernel.pack for w ≤ panel ≤ %d.", s.lanes)
+		fmt.Sprintf("is microKernel.pack for w ≤ panel ≤ %d.", s.lanes))
 	dst, src := param("dst"), param("src")
 	panel, stride, k := param("panel"), bytesOf(param("stride")), param("k")
 	used := s.columnMasks(param("w"), 1)[0]
@@ -45,7 +47,7 @@ func copyNarrow(s isa) {
 // copyWide copies rows to a panel of exactly two registers.
 func copyWide(s isa) {
 	s.begin("copyWide", "(dst, src *float32, stride, k, w int)",
-		"is microKernel.pack for w ≤ panel = %d.", 2*s.lanes)
+		fmt.Sprintf("is microKernel.pack for w ≤ panel = %d.", 2*s.lanes))
 	dst, src, stride, k, w := param("dst"), param("src"), bytesOf(param("stride")), param("k"), param("w")
 	v := s.vecs(2)
 	next := func() {
@@ -84,10 +86,10 @@ func copyWide(s isa) {
 func transpose(s isa, edge bool) {
 	if edge {
 		s.begin("transposeEdge", "(dst *float32, panel int, src *float32, stride, k, w int)",
-			"is transpose%s for w ≤ %d columns; the others repeat the last.", s.name, s.lanes)
+			fmt.Sprintf("is transpose%s for w ≤ %d columns; the others repeat the last.", s.name, s.lanes))
 	} else {
 		s.begin("transpose", "(dst *float32, panel int, src *float32, stride, k int)",
-			"sets dst[p*panel+j] = src[j*stride+p] for p < k, j < %d.", s.lanes)
+			fmt.Sprintf("sets dst[p*panel+j] = src[j*stride+p] for p < k, j < %d.", s.lanes))
 	}
 	dst, src, k := param("dst"), param("src"), param("k")
 	panel, stride := bytesOf(param("panel")), bytesOf(param("stride"))

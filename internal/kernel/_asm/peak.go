@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 )
@@ -8,7 +10,7 @@ import (
 // peak writes the loop that measures what the multiply-add units can do:
 // twelve chains, of which eight are enough for two units of four cycles' latency.
 func peak(s isa) {
-	s.begin("peak", "(n int)", "runs n rounds of %d multiply-adds on registers.", 2*peakChains)
+	s.begin("peak", "(n int)", fmt.Sprintf("runs n rounds of %d multiply-adds on registers.", 2*peakChains))
 	n := param("n")
 	x := s.vec()
 	s.zero(x)

@@ -22,7 +22,7 @@ const rowsPerBase = 7
 
 func tile(s isa, rows int) {
 	s.begin(fmt.Sprintf("tile%d", rows), "(k int, a *float32, rowA, colA int, b *float32, c *float32, ldc, cols int, accumulate bool)",
-		"is microKernel.tile for %d rows and at most %d columns.", rows, 2*s.lanes)
+		fmt.Sprintf("is microKernel.tile for %d rows and at most %d columns.", rows, 2*s.lanes))
 
 	acc := [2][]VecVirtual{s.vecs(rows), s.vecs(rows)}
 	for _, half := range acc {
