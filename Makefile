@@ -1,0 +1,69 @@
+# besa: bare `make` lists the targets.
+GO        ?= go
+BIN       ?= bin/besa
+FUZZTIME  ?= 30s
+ASSETS    ?= $(shell scripts/fetch-assets.sh --print-dir)
+SMOLLM2   ?= $(ASSETS)/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+CALIB     ?= ../shared/data/c4/c4-calibration.json.gz
+EVALTEXT  ?= ../shared/data/wikitext-2/wiki.valid.raw
+
+export CGO_ENABLED ?= 0
+
+.PHONY: help build install demo test test-short test-race test-kernels lint fmt fmt-check generate generate-check assets fuzz bench cross golden protocol-d
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+build: ## build bin/besa
+	$(GO) build -trimpath -o $(BIN) ./cmd/besa
+
+install: ## install besa into Go's bin folder
+	$(GO) install -trimpath ./cmd/besa
+
+demo: build ## the whole job on the tiny model in the binary
+	$(BIN) demo
+
+assets: ## fetch what tests need (libllama, SmolLM2) into the cache
+	scripts/fetch-assets.sh
+
+test: assets ## all tests; fetches what they need first
+	BESA_TEST_REQUIRE_ASSETS=1 $(GO) test -timeout 15m ./...
+
+test-short: ## the tests that need nothing from outside
+	$(GO) test -short ./...
+
+test-race: ## the concurrent packages under the race detector
+	CGO_ENABLED=1 $(GO) test -race -short ./gguf ./sparsefmt ./internal/kernel ./internal/decoder ./besa ./convert
+
+test-kernels: ## the engine's tests on every kernel implementation
+	for k in generic avx2 avx512; do BESA_KERNEL=$$k $(GO) test -count=1 ./internal/decoder ./besa || exit 1; done
+
+lint: fmt-check ## gofmt, vet, staticcheck
+	$(GO) vet ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
+
+fmt: ## format the code
+	gofmt -w $$(git ls-files '*.go')
+
+fmt-check:
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+
+generate: ## regenerate the assembly
+	$(GO) generate ./internal/kernel
+
+generate-check: generate ## fail if the committed assembly is not what the generators make
+	git diff --exit-code -- internal/kernel
+
+cross: ## build for other systems and processors
+	GOOS=linux GOARCH=arm64 $(GO) vet ./...
+	GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/besa
+	GOOS=windows GOARCH=amd64 $(GO) build -o /dev/null ./cmd/besa
+
+fuzz: ## run every fuzz target for FUZZTIME
+	scripts/fuzz.sh $(FUZZTIME)
+
+bench: ## kernel and format benchmarks
+	$(GO) test -run '^$$' -bench . ./internal/kernel ./sparsefmt ./gguf
+
+protocol-d: build assets ## reproduce the SmolLM2 figures of docs/results.md
+	scripts/protocol-d.sh $(BIN) $(SMOLLM2) $(CALIB) $(EVALTEXT)
