@@ -1,0 +1,192 @@
+package sparsefmt
+
+import (
+	"context"
+	"crypto/sha256"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"besa/gguf"
+)
+
+var update = flag.Bool("update", false, "rewrite the test vector and print its tables for SPEC.md")
+
+const vectorFile = "testdata/vector.sparse.gguf"
+
+// specTable returns the cells of the table in SPEC.md whose header line
+// begins with the given columns, without code marks.
+func specTable(t *testing.T, columns ...string) [][]string {
+	t.Helper()
+	head := "| " + strings.Join(columns, " | ") + " |"
+	text := string(mustRead(t, "SPEC.md"))
+	if strings.Count(text, "\n"+head) != 1 {
+		t.Fatalf("SPEC.md has not exactly one table %q", head)
+	}
+	_, text, _ = strings.Cut(text, "\n"+head)
+	lines := strings.Split(text, "\n")
+	var rows [][]string
+	for _, line := range lines[2:] {
+		if !strings.HasPrefix(line, "|") {
+			break
+		}
+		cells := strings.Split(strings.Trim(line, "|"), "|")
+		for i := range cells {
+			cells[i] = strings.Trim(strings.TrimSpace(cells[i]), "`")
+		}
+		rows = append(rows, cells)
+	}
+	if len(rows) == 0 && !*update {
+		t.Fatalf("the table %q is empty", head)
+	}
+	return rows
+}
+
+func compareLines(t *testing.T, what string, spec, code []string) {
+	t.Helper()
+	if !slices.Equal(spec, code) {
+		t.Errorf("%s: SPEC.md says\n%s\nthe code says\n%s", what, strings.Join(spec, "\n"), strings.Join(code, "\n"))
+	}
+}
+
+func TestSpecKeys(t *testing.T) {
+	var spec, code []string
+	for _, row := range specTable(t, "key", "type", "presence") {
+		spec = append(spec, strings.Join(row[:3], " "))
+	}
+	for _, s := range keySpecs {
+		typ, presence := s.typ.String(), "required"
+		if s.typ == gguf.Array {
+			typ = "array of " + s.elem.String()
+		}
+		if s.optional {
+			presence = "optional"
+		}
+		code = append(code, s.key+" "+typ+" "+presence)
+		if !IsReserved(s.key) {
+			t.Errorf("%s has no reserved prefix", s.key)
+		}
+	}
+	slices.Sort(spec)
+	slices.Sort(code)
+	compareLines(t, "reserved keys", spec, code)
+}
+
+func TestSpecCodings(t *testing.T) {
+	var spec, code []string
+	for _, row := range specTable(t, "coding", "name", "survivor") {
+		spec = append(spec, strings.Join([]string{row[0], row[1], row[5], row[6]}, " "))
+	}
+	for _, c := range Codings() {
+		code = append(code, fmt.Sprint(uint8(c), " ", c, " ", c.Type(), " ", uint32(c.Type())))
+		if back, err := ParseCoding(c.String()); err != nil || back != c {
+			t.Errorf("ParseCoding(%v) is %v, %v", c, back, err)
+		}
+	}
+	compareLines(t, "codings", spec, code)
+}
+
+func TestSpecRules(t *testing.T) {
+	var spec, code []string
+	for _, row := range specTable(t, "rule", "text") {
+		spec = append(spec, row[0]+" "+row[1])
+	}
+	rules := Rules()
+	for r := Rule(1); int(r) <= len(rules); r++ {
+		code = append(code, r.String()+" "+rules[r])
+	}
+	compareLines(t, "rules", spec, code)
+}
+
+func TestSpecLimits(t *testing.T) {
+	var spec []string
+	for _, row := range specTable(t, "limit", "value") {
+		spec = append(spec, row[2]+" "+row[1])
+	}
+	var maxBlob uint64 = MaxBlob
+	code := []string{
+		fmt.Sprint("MaxName ", MaxName), fmt.Sprint("MaxDim ", MaxDim), fmt.Sprint("MaxBlob ", maxBlob),
+		fmt.Sprint("TileRows ", TileRows), fmt.Sprint("TailPadding ", TailPadding),
+	}
+	compareLines(t, "limits", spec, code)
+}
+
+func TestSpecHeader(t *testing.T) {
+	m := &Matrix{Rows: 2, Cols: 64, Coding: CodingQ4Sym, Group: 32}
+	fillMatrix(m, 1, func(int) float64 { return 0.5 })
+	blob, err := Encode(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := map[string]uint64{"magic": 0x41534542, "layout": 1, "coding": 1, "group": 32, "cols": 64, "rows": 2,
+		"survivors": uint64(m.Survivors()), "size": uint64(len(blob))}
+	next := 0
+	for _, row := range specTable(t, "offset", "type", "field") {
+		at, size := 0, map[string]int{"4 bytes": 4, "u8": 1, "u16": 2, "u32": 4, "u64": 8}[row[1]]
+		if _, err := fmt.Sscan(row[0], &at); err != nil || at != next || size == 0 {
+			t.Fatalf("field %s: offset %q, type %q", row[2], row[0], row[1])
+		}
+		var got uint64
+		for i := range size {
+			got |= uint64(blob[at+i]) << (8 * i)
+		}
+		if got != value[row[2]] {
+			t.Errorf("field %s is %d, want %d", row[2], got, value[row[2]])
+		}
+		next = at + size
+	}
+	if next != headerBytes {
+		t.Errorf("the fields end at %d, the header at %d", next, headerBytes)
+	}
+}
+
+// TestSpecVector checks that the committed file still expands to what the
+// specification promises, and that this package still writes the same bytes.
+func TestSpecVector(t *testing.T) {
+	_, fresh := newTestModel().sparse(t)
+	if *update {
+		if err := os.WriteFile(vectorFile, mustRead(t, fresh), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := mustOpen(t, vectorFile)
+	expanded := filepath.Join(t.TempDir(), "expanded.gguf")
+	if err := f.ExpandTo(context.Background(), expanded, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Verify(context.Background(), vectorFile); err != nil {
+		t.Error(err)
+	}
+	if sha(t, fresh) != sha(t, vectorFile) {
+		t.Error("the file that Create writes differs from the committed one")
+	}
+	var files, tensors []string
+	for _, row := range specTable(t, "file", "bytes") {
+		files = append(files, strings.Join(row, " | "))
+	}
+	for _, row := range specTable(t, "tensor", "coding") {
+		tensors = append(tensors, strings.Join(row, " | "))
+	}
+	wantFiles := []string{
+		fmt.Sprintf("%s | %d | %s", vectorFile, len(mustRead(t, vectorFile)), sha(t, vectorFile)),
+		fmt.Sprintf("its expansion | %d | %s", len(mustRead(t, expanded)), sha(t, expanded)),
+	}
+	var wantTensors []string
+	for _, e := range f.entries {
+		if i := e.info; e.blob != nil {
+			wantTensors = append(wantTensors, fmt.Sprintf("%s | %v | %d × %d | %d | %d | %d | %016x | %016x",
+				i.Name, i.Coding, i.Rows(), i.Cols(), i.Group, i.Survivors, i.BlobBytes, i.BlobSum, i.ExpandedSum))
+		}
+	}
+	compareLines(t, "vector files", files, wantFiles)
+	compareLines(t, "vector tensors", tensors, wantTensors)
+}
+
+func sha(t *testing.T, path string) string {
+	t.Helper()
+	return fmt.Sprintf("%x", sha256.Sum256(mustRead(t, path)))
+}
