@@ -34,7 +34,7 @@ func tile(s isa, rows int) {
 	step := bytesOf(param("rowA"))
 	colA := bytesOf(param("colA"))
 	rowA := newMultiples(step, min(rows, rowsPerBase))
-	a2 := GP64().(GPVirtual)
+	a2 := GP64()
 	if rows > rowsPerBase {
 		LEAQ(Mem{Base: a, Index: rowA[rowsPerBase-2], Scale: 1}, a2) // a + 5·rowA
 		LEAQ(Mem{Base: a2, Index: step, Scale: 2}, a2)
