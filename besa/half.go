@@ -6,8 +6,10 @@ import (
 	"github.com/x448/float16"
 )
 
-// maxHalf is the largest finite fp16 value.
-const maxHalf = 65504
+const (
+	maxHalf  = 65504    // the largest finite fp16
+	maxShort = 127 << 5 // the largest value of 7 significant bits whose 15-fold is finite in fp16
+)
 
 // toHalf rounds to the nearest fp16, ties to even, staying finite.
 func toHalf(v float32) float32 {
@@ -29,7 +31,7 @@ func toShortHalf(v float32) float32 {
 	if abs32(r) < 1.0/(1<<14) {
 		return toHalf(r)
 	}
-	return min(max(r, -maxHalf/16), maxHalf/16)
+	return min(max(r, -maxShort), maxShort)
 }
 
 func clampHalf(v float32) float32 { return min(max(v, -maxHalf), maxHalf) }

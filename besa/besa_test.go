@@ -1,0 +1,283 @@
+package besa
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"besa/internal/decoder"
+	"besa/internal/kernel"
+)
+
+// randomJob makes a small block with calibration windows.
+func randomJob(t *testing.T, seed uint64, threads int) Job {
+	t.Helper()
+	c := decoder.Config{Hidden: 64, FFN: 96, Heads: 4, KVHeads: 2, HeadDim: 16, Eps: 1e-5, RopeDim: 16, RopeBase: 1e4, RopeScale: 1}
+	pool := kernel.NewPool(threads)
+	t.Cleanup(pool.Close)
+	eng, err := decoder.NewEngine[float32](c, 24, pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(seed, 1))
+	normal := func(n int, scale float64) []float32 {
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = float32(rng.NormFloat64() * scale)
+		}
+		return v
+	}
+	b := &decoder.Block[float32]{AttnNorm: normal(c.Hidden, 1), FFNNorm: normal(c.Hidden, 1)}
+	for l := range decoder.NumLinears {
+		rows, cols := c.Shape(l)
+		b.W[l] = kernel.MatOf(rows, cols, normal(rows*cols, 0.12))
+	}
+	const n = 20
+	in := windows{n, 24, c.Hidden, normal(n*24*c.Hidden, 1)}
+	return Job{Engine: eng, Block: b, In: in, Ref: windows{n, 24, c.Hidden, make([]float32, len(in.data))}}
+}
+
+func TestPruneBlockMeetsTargetWithEveryMethodAndGrid(t *testing.T) {
+	for _, method := range Methods {
+		for _, grid := range []Grid{GridNone, GridSymmetric, GridAsymmetric} {
+			for _, sparsity := range []float64{0.3, 0.5, 0.7} {
+				o := DefaultOptions()
+				o.Method, o.Grid, o.Group, o.Sparsity = method, grid, 32, sparsity
+				res, err := PruneBlock(t.Context(), randomJob(t, 7, 2), o)
+				if err != nil {
+					t.Fatalf("%s %s %g: %v", method, grid, sparsity, err)
+				}
+				// Uniform methods round down per row: at most one weight of 64.
+				if got := res.Sparsity(); math.Abs(got-sparsity) > 1.0/64 || method == MethodBESA && math.Abs(got-sparsity) > 1e-3 {
+					t.Errorf("%s %s: sparsity %g, want %g", method, grid, got, sparsity)
+				}
+				for l := range res.Layers {
+					checkLayer(t, &res.Layers[l], grid)
+				}
+			}
+		}
+	}
+}
+
+// checkLayer verifies that mask, weights, codes and counts tell the same story.
+func checkLayer(t *testing.T, l *Layer, grid Grid) {
+	t.Helper()
+	w := l.Weights
+	words := (w.Cols + 63) / 64
+	pruned := 0
+	for i := range w.Rows {
+		for j, v := range w.Row(i) {
+			kept := l.Mask[i*words+j/64]>>(j%64)&1 == 1
+			if !kept {
+				pruned++
+				if v != 0 {
+					t.Fatalf("row %d column %d is pruned but weighs %g", i, j, v)
+				}
+				continue
+			}
+			if grid == GridNone {
+				continue
+			}
+			g := i*((w.Cols+l.Group-1)/l.Group) + j/l.Group
+			zero := float32(zeroCode)
+			if grid == GridAsymmetric {
+				zero = float32(l.Zeros[g])
+			}
+			if want := (float32(l.Codes[i*w.Cols+j]) - zero) * halfFloat(l.Steps[g]); v != want {
+				t.Fatalf("row %d column %d weighs %g, its code means %g", i, j, v, want)
+			}
+		}
+	}
+	if pruned != l.Pruned {
+		t.Fatalf("%d weights are pruned, the layer says %d", pruned, l.Pruned)
+	}
+}
+
+func halfFloat(bits uint16) float32 {
+	sign, exp, frac := float64(1), int(bits>>10&31), float64(bits&1023)
+	if bits>>15 == 1 {
+		sign = -1
+	}
+	if exp == 0 {
+		return float32(sign * math.Ldexp(frac, -24))
+	}
+	return float32(sign * math.Ldexp(1024+frac, exp-25))
+}
+
+func TestPruneBlockIsIndependentOfThreads(t *testing.T) {
+	o := DefaultOptions()
+	o.Grid, o.Group = GridSymmetric, 32
+	var want *Result
+	for _, threads := range []int{1, 2, 4} {
+		res, err := PruneBlock(t.Context(), randomJob(t, 3, threads), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want == nil {
+			want = res
+			continue
+		}
+		for l := range res.Layers {
+			a, b := &res.Layers[l], &want.Layers[l]
+			if !slices.Equal(a.Mask, b.Mask) || !slices.Equal(a.Codes, b.Codes) || !slices.Equal(a.Steps, b.Steps) {
+				t.Fatalf("%s differs between 1 and %d threads", decoder.Linear(l), threads)
+			}
+		}
+		if !slices.Equal(res.Steps, want.Steps) || res.Error != want.Error {
+			t.Fatalf("losses differ between 1 and %d threads", threads)
+		}
+	}
+}
+
+// TestLearningLowersTheLoss holds on any block: the learned allocation beats
+// the uniform one that it starts from, on the calibration windows.
+func TestLearningLowersTheLoss(t *testing.T) {
+	o := DefaultOptions()
+	o.Epochs = 3
+	learned, err := PruneBlock(t.Context(), randomJob(t, 5, 2), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Method = MethodWanda
+	uniform, err := PruneBlock(t.Context(), randomJob(t, 5, 2), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !(learned.Error < uniform.Error) {
+		t.Errorf("reconstruction error %g learned, %g uniform", learned.Error, uniform.Error)
+	}
+}
+
+func TestPruneBlockRefusesWhatIsNotFinite(t *testing.T) {
+	for name, spoil := range map[string]func(*Job){
+		"NaN weight":     func(j *Job) { j.Block.W[decoder.Up].Data[17] = float32(math.NaN()) },
+		"infinite state": func(j *Job) { j.In.Window(3).Data[5] = float32(math.Inf(1)) },
+	} {
+		job := randomJob(t, 9, 1)
+		spoil(&job)
+		if _, err := PruneBlock(t.Context(), job, DefaultOptions()); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestPruneBlockSurvivesDeadChannelsAndRows(t *testing.T) {
+	job := randomJob(t, 11, 2)
+	clear(job.Block.W[decoder.Gate].Row(3))
+	clear(job.Block.W[decoder.Down].Row(5))
+	job.Block.AttnNorm[7] = 0 // a dead input of q, k and v
+	for i := range job.In.Len() {
+		w := job.In.Window(i)
+		for r := range w.Rows {
+			w.Row(r)[5] = 0
+		}
+	}
+	o := DefaultOptions()
+	o.Grid, o.Group = GridSymmetric, 32
+	res, err := PruneBlock(t.Context(), job, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for l := range res.Layers {
+		for _, v := range res.Layers[l].Weights.Data {
+			if v != v {
+				t.Fatalf("%s holds a NaN", decoder.Linear(l))
+			}
+		}
+	}
+}
+
+func TestPruneBlockHonoursCancellation(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	job := randomJob(t, 1, 1)
+	job.Step = func(done, _ int) {
+		if done == 2 {
+			cancel()
+		}
+	}
+	if _, err := PruneBlock(ctx, job, DefaultOptions()); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want context.Canceled", err)
+	}
+}
+
+func TestExactCounts(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 200 {
+		var allocs []*Allocation
+		total := 0
+		for range 1 + rng.IntN(4) {
+			a := NewAllocation(1+rng.IntN(9), 1+rng.IntN(70), NewCandidates(0.1), 0)
+			for i := range a.Alpha {
+				a.Alpha[i] = rng.Float32()
+			}
+			allocs = append(allocs, a)
+			total += a.Rows * a.Cols
+		}
+		target := rng.IntN(total + 1)
+		sum := 0
+		for l, counts := range exactCounts(allocs, target) {
+			for _, n := range counts {
+				if n < 0 || n > allocs[l].Cols {
+					t.Fatalf("count %d of %d columns", n, allocs[l].Cols)
+				}
+				sum += n
+			}
+		}
+		if sum != target {
+			t.Fatalf("counts sum to %d, want %d of %d", sum, target, total)
+		}
+	}
+}
+
+func TestTiltStartsAtTheTarget(t *testing.T) {
+	for _, target := range []float64{0.1, 0.3, 0.5, 0.7, 0.9} {
+		c := NewCandidates(0.01)
+		a := NewAllocation(1, 1000, c, tiltFor(c, target))
+		a.Update(nil)
+		if got := float64(a.Alpha[0]); !(math.Abs(got-target) < 1e-3) {
+			t.Errorf("α starts at %g, want %g", got, target)
+		}
+	}
+}
+
+// TestShortHalf checks what Q4_1 needs: a step times any zero code is an fp16.
+func TestShortHalf(t *testing.T) {
+	rng := rand.New(rand.NewPCG(2, 2))
+	for range 20000 {
+		v := float32(rng.NormFloat64() * math.Pow(2, float64(rng.IntN(36)-24)))
+		h := toShortHalf(v)
+		for z := range levels {
+			p := float32(z) * h
+			if toHalf(p) != p {
+				t.Fatalf("%g rounds to %g, and %d times that is no fp16", v, h, z)
+			}
+		}
+		if e := math.Abs(float64(h-v) / float64(v)); math.Abs(float64(v)) > 1e-4 && math.Abs(float64(v)) < 4000 && e > 1.0/128 {
+			t.Fatalf("%g rounds to %g", v, h)
+		}
+	}
+}
+
+func TestOptionsValidate(t *testing.T) {
+	if err := DefaultOptions().Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(*Options){
+		"method":       func(o *Options) { o.Method = "random" },
+		"sparsity 1":   func(o *Options) { o.Sparsity = 1 },
+		"sparsity NaN": func(o *Options) { o.Sparsity = math.NaN() },
+		"step":         func(o *Options) { o.Step = 0 },
+		"epochs":       func(o *Options) { o.Epochs = 0 },
+		"grid":         func(o *Options) { o.Grid = "ternary" },
+		"group":        func(o *Options) { o.Grid, o.Group = GridSymmetric, 48 },
+	} {
+		o := DefaultOptions()
+		spoil(&o)
+		if err := o.Validate(); !errors.Is(err, ErrOptions) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

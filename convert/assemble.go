@@ -1,0 +1,95 @@
+package convert
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"besa/besa"
+	"besa/gguf"
+	"besa/internal/decoder"
+	"besa/internal/model"
+	"besa/sparsefmt"
+)
+
+// assemble writes the sparse GGUF from the stored parts.
+func (r *runner) assemble(ctx context.Context) error {
+	r.event(Event{Stage: StageWrite, Block: r.model.Layers, Done: 1})
+	var stored, weights, survivors uint64
+	for _, b := range r.blobs {
+		stored += b.Info.BlobBytes
+		weights += b.Info.Elements()
+		survivors += b.Info.Survivors
+	}
+	r.report.Sparsity = 1 - float64(survivors)/float64(weights)
+	r.report.BitsPerWeight = 8 * float64(stored) / float64(weights)
+	kvs, err := r.provenance()
+	if err != nil {
+		return err
+	}
+	if err := sparsefmt.Create(ctx, r.Output, r.model.File(), r.blobs, sparsefmt.CreateOptions{
+		Provenance: kvs, FileType: r.fileType(),
+	}); err != nil {
+		return fmt.Errorf("write %w", err)
+	}
+	info, err := os.Stat(r.Output)
+	if err != nil {
+		return err
+	}
+	r.report.FileBytes = info.Size()
+	return nil
+}
+
+// fileType is llama.cpp's number (general.file_type) for a file whose linear
+// layers have the type that ours expand to.
+func (r *runner) fileType() uint32 {
+	byType := map[gguf.Type]uint32{gguf.F16: 1, gguf.Q4_0: 2, gguf.Q4_1: 3, gguf.BF16: 32}
+	return byType[r.blobs[model.TensorName(0, decoder.Q)].Info.Type()]
+}
+
+// provenance says in the file's metadata how it was made.
+func (r *runner) provenance() ([]gguf.KV, error) {
+	m, c := r.Method, r.Calibration
+	values := []struct {
+		key   string
+		value any
+	}{
+		{"besa.tool.version", r.Version},
+		{"besa.method", string(m.Method)},
+		{"besa.sparsity.target", m.Sparsity},
+		{"besa.sparsity.achieved", r.report.Sparsity},
+		{"besa.seed", c.Seed},
+		{"besa.calibration.name", filepath.Base(c.Path)},
+		{"besa.calibration.sha256", r.hash},
+		{"besa.calibration.windows", uint32(c.Samples)},
+		{"besa.calibration.window_tokens", uint32(c.Len)},
+		{"besa.calibration.stride", uint32(c.Stride)},
+	}
+	add := func(key string, value any) {
+		values = append(values, struct {
+			key   string
+			value any
+		}{key, value})
+	}
+	if m.Method == besa.MethodBESA {
+		add("besa.allocation.step", m.Step)
+		add("besa.allocation.lambda", m.Lambda)
+		add("besa.allocation.d_coef", m.DCoef)
+		add("besa.allocation.epochs", uint32(m.Epochs))
+	}
+	if m.Grid != besa.GridNone {
+		add("besa.quantisation.grid", string(m.Grid))
+		add("besa.quantisation.group", uint32(m.Group))
+		add("besa.quantisation.clip_lr", m.ClipLR)
+	}
+	var kvs []gguf.KV
+	for _, v := range values {
+		kv, err := gguf.NewKV(v.key, v.value)
+		if err != nil {
+			return nil, fmt.Errorf("metadata %s: %w", v.key, err)
+		}
+		kvs = append(kvs, kv)
+	}
+	return kvs, nil
+}
