@@ -12,7 +12,7 @@ import (
 
 // Commit flushes the file to the disk and puts it in its place, replacing what
 // was there in one step. All tensors must have been written. When it fails,
-// nothing is left.
+// nothing is left, unless all that failed was to make the new name durable.
 func (w *Writer) Commit() error {
 	err := w.err
 	switch {
@@ -52,7 +52,7 @@ func (w *Writer) seal() error {
 	if err := w.file.Close(); err != nil {
 		return withoutPath(err)
 	}
-	if err := os.Rename(w.file.Name(), w.path); err != nil {
+	if err := os.Rename(w.temp, w.path); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(w.path))
@@ -67,7 +67,7 @@ func (w *Writer) Abort() error {
 	w.err = errDone
 	// Closing twice is harmless and what Commit failed on may be the closing.
 	_ = w.file.Close()
-	if err := os.Remove(w.file.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(w.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

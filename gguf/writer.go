@@ -14,12 +14,14 @@ import (
 
 // Writer writes a GGUF file tensor by tensor. It works on a temporary file in
 // the target's directory; nothing appears under the target's name before
-// [Writer.Commit], and a file that was there stays until then. After an error
-// the writer only accepts [Writer.Abort].
+// [Writer.Commit], and a file that was there stays until then. After a write
+// that failed, or that brought too few or too many bytes, everything but
+// [Writer.Abort] fails with the same error.
 //
 // A Writer must not be used by several goroutines at once.
 type Writer struct {
 	path    string // where the file will be
+	temp    string // where it is until then
 	file    *os.File
 	buf     *bufio.Writer
 	tensors []Tensor
@@ -55,6 +57,7 @@ func Create(path string, kvs []KV, tensors []Tensor) (*Writer, error) {
 	if w.file, err = createTemp(filepath.Dir(w.path)); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	w.temp = w.file.Name()
 	w.buf = bufio.NewWriterSize(w.file, 1<<18)
 	if err := reserve(w.file, w.size); err != nil {
 		w.Abort()

@@ -234,15 +234,21 @@ def tensor_bytes(ggml, rng, kind, shape):
 
 
 def describe(path, data, alignment):
-    doc = {"alignment": alignment, "metadata": [{"key": k, "type": t, "value": str(v) if isinstance(v, int) and not isinstance(v, bool) else v}
-                                                for k, t, v in METADATA],
+    def exact(v):  # JSON readers take numbers for float64
+        if isinstance(v, list):
+            return [exact(e) for e in v]
+        return str(v) if isinstance(v, int) and not isinstance(v, bool) else v
+    doc = {"alignment": alignment,
+           "metadata": [{"key": k, "type": t, "value": exact(v)} for k, t, v in METADATA],
            "tensors": [{"name": n, "type": t, "shape": s, "sha256": hashlib.sha256(d.tobytes()).hexdigest()}
                        for (n, t, s), d in zip(TENSORS, data)]}
     path.write_text(json.dumps(doc, ensure_ascii=False, indent=1) + "\n")
 
 
-def write_pypi(path, data):
+def write_pypi(path, data, alignment):
+    """With an alignment of its own, which llama.cpp's writer cannot do."""
     w = gguf.GGUFWriter(path, "llama")  # writes general.architecture itself
+    w.add_custom_alignment(alignment)
     for key, kind, value in METADATA[1:]:
         if isinstance(kind, list):
             w.add_key_value(key, value, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType[kind[0]])
@@ -258,8 +264,7 @@ def write_pypi(path, data):
     w.close()
 
 
-def write_ggml(ggml, path, data, alignment):
-    """The same content by llama.cpp's writer, with an alignment of its own."""
+def write_ggml(ggml, path, data):
     lib = ggml.lib
     class Params(C.Structure):
         _fields_ = [("mem_size", C.c_size_t), ("mem_buffer", C.c_void_p), ("no_alloc", C.c_bool)]
@@ -288,7 +293,6 @@ def write_ggml(ggml, path, data, alignment):
         else:
             array = (ctype(kind[0]) * len(value))(*value)
             lib.gguf_set_arr_data(g, k, C.c_int(gguf.GGUFValueType[kind[0]]), array, C.c_size_t(len(value)))
-    lib.gguf_set_val_u32(g, C.c_char_p(b"general.alignment"), C.c_uint32(alignment))
     for (name, kind, shape), d in zip(TENSORS, data):
         t = C.c_void_p(lib.ggml_new_tensor(ctx, C.c_int(TYPES[kind][0]), C.c_int(len(shape)), (C.c_int64 * len(shape))(*shape)))
         lib.ggml_set_name(t, C.c_char_p(name.encode()))
@@ -304,10 +308,10 @@ def main():
     out.mkdir(exist_ok=True)
     rng = np.random.default_rng(7)
     data = [tensor_bytes(ggml, rng, kind, shape) for _, kind, shape in TENSORS]
-    write_pypi(out / "pypi.gguf", data)
-    describe(out / "pypi.json", data, 32)
-    write_ggml(ggml, out / "ggml.gguf", data, 128)
-    describe(out / "ggml.json", data, 128)
+    write_pypi(out / "pypi.gguf", data, 128)
+    describe(out / "pypi.json", data, 128)
+    write_ggml(ggml, out / "ggml.gguf", data)
+    describe(out / "ggml.json", data, 32)
 
 
 if __name__ == "__main__":
