@@ -5,7 +5,7 @@ import "encoding/binary"
 // Check verifies every rule about the inside of a blob: R12 to R18. The
 // checksums and the header are not its business.
 func (r *Reader) Check() error {
-	if err := r.zeroBytesAt(headerBytes+4*uint64(r.tiles+1), r.firstTile(), "before the first tile"); err != nil {
+	if err := r.zeroBytesAt(r.tablesEnd(), r.firstTile(), "before the first tile"); err != nil {
 		return err
 	}
 	total := uint64(0)
@@ -61,20 +61,12 @@ func (r *Reader) checkUnused(v *tile, t int) error {
 		return broken(RuleUnusedBits, "tile %d: the nibble after the last zero code is set", t)
 	}
 	if r.coding.Quantised() {
-		var half [2]int
-		low := lowRows(v.rows)
-		for i := range v.rows {
-			if i < low {
-				half[0] += v.count[i]
-			} else {
-				half[1] += v.count[i]
-			}
-		}
+		low, high := v.halves.sum(v.count[:v.rows])
 		mask := byte(0xf0)
-		if half[0] < half[1] {
+		if low < high {
 			mask = 0x0f
 		}
-		for i := min(half[0], half[1]); i < v.length; i++ {
+		for i := min(low, high); i < v.length; i++ {
 			if v.stream[i]&mask != 0 {
 				return broken(RuleUnusedBits, "tile %d: byte %d of the stream has bits in the plane that has ended", t, i)
 			}

@@ -25,26 +25,28 @@
 //	16 survivors                        u64
 //	24 size of the blob                 u64
 //	32 offsets of the tiles             (T+1) × u32, in units of 8 bytes
+//	   halves of the tiles              T × u16, 4-bit codings only
 //	   zeros up to a multiple of 8
 //	   tile 0 … tile T-1                each up to a multiple of 8
 //	   64 zeros                         wide loads never leave the blob
 //
-// A 4-bit tile of R rows has a low half, its first L = ceil(R/2) rows, and a
-// high half. Sections hold the rows in the order 0, L, 1, L+1, …, because a
-// kernel runs row j and row L+j together:
+// Halves divide the rows of a 4-bit tile in two: bit r set means that row r
+// is in the high half; half of the rows are. With R rows a tile is
 //
 //	masks   R × ceil(cols/64) × u64     bit i of word w: weight 64w+i is kept
 //	scales  R × ceil(cols/group) × fp16
 //	zeros   R × ceil(cols/group) × 4 bits, low nibble first (q4_asym only)
 //	stream  max(survivors low, survivors high) bytes:
-//	        low nibbles: codes of the survivors of rows 0 … L-1 in order
-//	        high nibbles: those of rows L … R-1
+//	        low nibbles: codes of the survivors of the low half, row by row
+//	        high nibbles: those of the high half
 //
-// Each plane's position advances by the popcount of the masks, and the high
-// plane can be used in place as 16·code. Averaged over 8 rows each, the planes
-// have nearly the same length, so little is lost to the shorter one (see
-// docs/decisions/0002-plain-layout-tiles.md). 16-bit tiles have masks in row
-// order and a stream of u16 values.
+// where the rows of the first three sections are the first of the low half,
+// the first of the high half, the second of the low half and so on, because a
+// kernel runs such a pair together. Each plane's position advances by the
+// popcount of the masks, and the high plane can be used in place as 16·code.
+// The encoder divides the rows so that the planes have nearly the same length
+// (docs/decisions/0002-plain-layout-tiles.md has the arithmetic). 16-bit tiles
+// have masks in row order and a stream of u16 values.
 //
 // # Trust
 //

@@ -22,16 +22,22 @@ func Encode(m *Matrix) ([]byte, error) {
 }
 
 type encoder struct {
-	m *Matrix
-	g geometry
+	m      *Matrix
+	g      geometry
+	halves []halves // by tile
 }
 
 func (e *encoder) encode() ([]byte, error) {
 	g, total := &e.g, uint64(0)
 	offsets := make([]uint64, g.tiles+1)
 	offsets[0] = g.firstTile()
+	e.halves = make([]halves, g.tiles)
 	for t := range g.tiles {
-		low, high := e.tileSurvivors(t)
+		counts := e.counts(t)
+		if g.coding.Quantised() {
+			e.halves[t] = balance(counts)
+		}
+		low, high := e.halves[t].sum(counts)
 		total += uint64(low + high)
 		size := uint64(g.fixedBytes(g.tileRows(t)) + g.streamBytes(low, high))
 		offsets[t+1] = alignUp(offsets[t] + size)
@@ -46,6 +52,9 @@ func (e *encoder) encode() ([]byte, error) {
 		binary.LittleEndian.PutUint32(blob[headerBytes+4*t:], uint32(off/tileAlign))
 	}
 	for t := range g.tiles {
+		if g.coding.Quantised() {
+			binary.LittleEndian.PutUint16(blob[g.halvesAt()+2*uint64(t):], uint16(e.halves[t]))
+		}
 		e.putTile(t, blob[offsets[t]:offsets[t+1]])
 	}
 	return blob, nil
@@ -63,21 +72,15 @@ func (e *encoder) putHeader(blob []byte, survivors uint64) {
 	le.PutUint64(blob[24:], uint64(len(blob)))
 }
 
-// tileSurvivors counts the survivors of the two halves of tile t.
-func (e *encoder) tileSurvivors(t int) (low, high int) {
-	n := e.g.tileRows(t)
-	for r := range n {
-		c := 0
+// counts returns the survivors of each row of tile t.
+func (e *encoder) counts(t int) []int {
+	counts := make([]int, e.g.tileRows(t))
+	for r := range counts {
 		for _, w := range e.m.rowMask(t*TileRows + r) {
-			c += bits.OnesCount64(w)
-		}
-		if r < lowRows(n) {
-			low += c
-		} else {
-			high += c
+			counts[r] += bits.OnesCount64(w)
 		}
 	}
-	return low, high
+	return counts
 }
 
 // putTile fills a tile; dst is zero and runs to the next tile.
@@ -89,7 +92,7 @@ func (e *encoder) putTile(t int, dst []byte) {
 	stream := zeros[g.zeroBytes(n):]
 	var next [2]int // the planes' positions in stream; 16-bit values use the first
 	for r := range n {
-		i, slot := t*TileRows+r, g.slot(r, n)
+		i, slot := t*TileRows+r, g.slot(e.halves[t], r)
 		for w, word := range e.m.rowMask(i) {
 			binary.LittleEndian.PutUint64(masks[8*(slot*g.words+w):], word)
 		}
@@ -105,7 +108,7 @@ func (e *encoder) putTile(t int, dst []byte) {
 		switch {
 		case !g.coding.Quantised():
 			next[0] = putValues(stream, next[0], e.m.rowMask(i), e.m.Values[i*g.cols:(i+1)*g.cols])
-		case r < lowRows(n):
+		case !e.halves[t].high(r):
 			next[0] = putCodes(stream, next[0], 0, e.m.rowMask(i), e.m.Codes[i*g.cols:(i+1)*g.cols])
 		default:
 			next[1] = putCodes(stream, next[1], 4, e.m.rowMask(i), e.m.Codes[i*g.cols:(i+1)*g.cols])

@@ -65,7 +65,7 @@ var ruleTexts = map[Rule]string{
 	RulePadding:     "padding is zero and the file ends after it",
 	RuleDenseSum:    "the checksum of a dense tensor matches",
 	RuleBlobHeader:  "the blob header agrees with the table",
-	RuleTileOffsets: "tile offsets are exact and ascending",
+	RuleTileOffsets: "tile offsets and halves are exact",
 	RuleMaskTail:    "mask bits beyond the last column are zero",
 	RuleTileLength:  "the length of a tile follows from its masks",
 	RuleSurvivors:   "the masks hold the stated number of survivors",

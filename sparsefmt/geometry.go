@@ -1,6 +1,9 @@
 package sparsefmt
 
-import "fmt"
+import (
+	"fmt"
+	"math/bits"
+)
 
 // geometry is everything about a blob's layout that follows from its header:
 // only the lengths of the survivor streams depend on the masks.
@@ -32,20 +35,18 @@ func (g *geometry) tileRows(t int) int {
 	return min(TileRows, g.rows-t*TileRows)
 }
 
-// lowRows is the number of rows whose survivors are in the low nibbles.
-func lowRows(rows int) int { return (rows + 1) / 2 }
-
-// slot is the position of row r of a tile with n rows in the tile's mask,
-// scale and zero sections. 4-bit tiles interleave the halves, row j with row
-// j+low, because kernels run the two nibble planes side by side.
-func (g *geometry) slot(r, n int) int {
+// slot is the position of row r of a tile in its mask, scale and zero
+// sections. 4-bit tiles interleave the halves, because kernels run their two
+// nibble planes side by side.
+func (g *geometry) slot(h halves, r int) int {
 	if !g.coding.Quantised() {
 		return r
 	}
-	if low := lowRows(n); r >= low {
-		return 2*(r-low) + 1
+	below := bits.OnesCount16(uint16(h) & (1<<r - 1))
+	if h.high(r) {
+		return 2*below + 1
 	}
-	return 2 * r
+	return 2 * (r - below)
 }
 
 // Section sizes of a tile of n rows, in the order they are stored.
@@ -72,10 +73,19 @@ func (g *geometry) streamBytes(low, high int) int {
 	return max(low, high)
 }
 
-// firstTile is the offset of the first tile: header, tile offsets, padding.
-func (g *geometry) firstTile() uint64 {
-	return alignUp(headerBytes + 4*(uint64(g.tiles)+1))
+// halvesAt is where the halves of the tiles are, after the tile offsets.
+func (g *geometry) halvesAt() uint64 { return headerBytes + 4*(uint64(g.tiles)+1) }
+
+// tablesEnd is where the halves, or the tile offsets of 16-bit codings, end.
+func (g *geometry) tablesEnd() uint64 {
+	if !g.coding.Quantised() {
+		return g.halvesAt()
+	}
+	return g.halvesAt() + 2*uint64(g.tiles)
 }
+
+// firstTile is where the tiles begin.
+func (g *geometry) firstTile() uint64 { return alignUp(g.tablesEnd()) }
 
 // leastBlob is the size of a blob of this geometry without survivors, in 64
 // bits because a hostile header may ask for more than memory.

@@ -91,6 +91,9 @@ func (r *Reader) checkOffsets() error {
 	}
 	for t := range r.tiles {
 		// leastBlob fits in memory, so the size of a tile is an int.
+		if n, h := r.tileRows(t), r.halves(t); r.coding.Quantised() && !h.valid(n) {
+			return broken(RuleTileOffsets, "tile %d of %d rows: halves %#04x", t, n, uint16(h))
+		}
 		if a, b := r.offset(t), r.offset(t+1); b < a || b-a < alignUp(uint64(r.fixedBytes(r.tileRows(t)))) {
 			return broken(RuleTileOffsets, "tile %d runs from %d to %d, too short for its masks", t, a, b)
 		}
@@ -106,9 +109,18 @@ func (r *Reader) offset(t int) uint64 {
 	return tileAlign * uint64(binary.LittleEndian.Uint32(r.blob[headerBytes+4*t:]))
 }
 
+// halves is how tile t is divided.
+func (r *Reader) halves(t int) halves {
+	if !r.coding.Quantised() {
+		return 0
+	}
+	return halves(binary.LittleEndian.Uint16(r.blob[r.halvesAt()+2*uint64(t):]))
+}
+
 // tile is a checked view of one tile.
 type tile struct {
 	rows   int
+	halves halves
 	masks  []byte // rows × words × 8, in slot order
 	scales []byte // rows × groups × 2, in slot order
 	zeros  []byte // rows × groups × 4 bits, in slot order
@@ -124,12 +136,11 @@ func (r *Reader) tile(t int) (tile, error) {
 	n := r.tileRows(t)
 	start, end := r.offset(t), r.offset(t+1)
 	b := r.blob[start:]
-	v := tile{rows: n}
+	v := tile{rows: n, halves: r.halves(t)}
 	v.masks, b = b[:r.maskBytes(n)], b[r.maskBytes(n):]
 	v.scales, b = b[:r.scaleBytes(n)], b[r.scaleBytes(n):]
 	v.zeros, b = b[:r.zeroBytes(n)], b[r.zeroBytes(n):]
 	v.stream = b
-	var half [2]int
 	tail := tailMask(r.cols)
 	for i := range n {
 		mask := r.rowMask(&v, i)
@@ -137,13 +148,8 @@ func (r *Reader) tile(t int) (tile, error) {
 			return tile{}, broken(RuleMaskTail, "row %d: the last mask word is %#x", t*TileRows+i, last)
 		}
 		v.count[i] = onesCount(mask)
-		if i < lowRows(n) {
-			half[0] += v.count[i]
-		} else {
-			half[1] += v.count[i]
-		}
 	}
-	v.length = r.streamBytes(half[0], half[1])
+	v.length = r.streamBytes(v.halves.sum(v.count[:n]))
 	if want := alignUp(start + uint64(r.fixedBytes(n)+v.length)); want != end {
 		return tile{}, broken(RuleTileLength, "tile %d ends at %d, its masks say %d", t, end, want)
 	}
@@ -153,14 +159,14 @@ func (r *Reader) tile(t int) (tile, error) {
 // rowMask returns the mask words of row i of a tile.
 func (r *Reader) rowMask(v *tile, i int) []byte {
 	size := 8 * r.words
-	at := r.slot(i, v.rows) * size
+	at := r.slot(v.halves, i) * size
 	return v.masks[at : at+size]
 }
 
 // group returns scale k of row i of a tile, and its zero code where the
 // coding has one.
 func (r *Reader) group(v *tile, i, k int) (scale uint16, zero uint8) {
-	at := r.slot(i, v.rows)*r.groups + k
+	at := r.slot(v.halves, i)*r.groups + k
 	scale = binary.LittleEndian.Uint16(v.scales[2*at:])
 	if len(v.zeros) != 0 {
 		zero = v.zeros[at/2] >> (4 * (at % 2)) & 15
@@ -171,12 +177,14 @@ func (r *Reader) group(v *tile, i, k int) (scale uint16, zero uint8) {
 // position is where the survivors of row i of a tile begin, in survivors, and
 // the shift of their nibble plane.
 func (r *Reader) position(v *tile, i int) (at int, shift uint) {
-	first := 0
-	if low := lowRows(v.rows); r.coding.Quantised() && i >= low {
-		first, shift = low, 4
+	high := v.halves.high(i)
+	for k, c := range v.count[:i] {
+		if v.halves.high(k) == high {
+			at += c
+		}
 	}
-	for _, c := range v.count[first:i] {
-		at += c
+	if high {
+		shift = 4
 	}
 	return at, shift
 }

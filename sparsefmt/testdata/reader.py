@@ -70,10 +70,10 @@ def nibbles(b):
     return np.stack([b & 15, b >> 4], axis=1).reshape(-1)
 
 
-def tile_rows(blob, coding, group, cols, rows, start):
+def tile_rows(blob, coding, group, cols, rows, start, halves):
     """Yields (kept, survivors, scales, zeros) of each row of the tile that begins at start."""
     words, groups = -(-cols // 64), -(-cols // group) if group else 0
-    quant, low = coding in (Q4_SYM, Q4_ASYM), (rows + 1) // 2
+    quant = coding in (Q4_SYM, Q4_ASYM)
     at = start + 8 * words * rows
     masks = np.unpackbits(np.frombuffer(blob[start:at], np.uint8), bitorder="little").reshape(rows, 64 * words)[:, :cols].astype(bool)
     scales = np.frombuffer(blob[at : at + 2 * groups * rows], "<u2").reshape(rows, groups)
@@ -84,11 +84,11 @@ def tile_rows(blob, coding, group, cols, rows, start):
         zeros = nibbles(blob[at : at + size])[: groups * rows].reshape(rows, groups)
         at += size
     stream = np.frombuffer(blob[at:], np.uint8)
-    place = [0, 0]
+    place, seen = [0, 0], [0, 0]  # by plane: survivors and rows so far
     for r in range(rows):
-        slot, plane = (2 * r, 0) if r < low else (2 * (r - low) + 1, 1)
-        if not quant:
-            slot, plane = r, 0
+        plane = halves >> r & 1
+        slot = 2 * seen[plane] + plane if quant else r
+        seen[plane] += 1
         n, p = int(masks[slot].sum()), place[plane]
         place[plane] += n
         if quant:
@@ -123,10 +123,13 @@ def expand_blob(blob, shape, coding, group):
     assert struct.unpack("<4sBBHIIQQ", blob[:32])[:6] == (b"BESA", 1, coding, group, cols, rows), "blob header"
     tiles = -(-rows // 16)
     offsets = np.frombuffer(blob[32 : 32 + 4 * tiles], "<u4")
+    halves = np.zeros(tiles, "<u2")
+    if coding in (Q4_SYM, Q4_ASYM):
+        halves = np.frombuffer(blob[36 + 4 * tiles : 36 + 6 * tiles], "<u2")
     out = []
     for t in range(tiles):
         n = min(16, rows - 16 * t)
-        for row in tile_rows(blob, coding, group, cols, n, 8 * int(offsets[t])):
+        for row in tile_rows(blob, coding, group, cols, n, 8 * int(offsets[t]), int(halves[t])):
             out.append(expand_row(coding, group, cols, *row))
     return b"".join(out)
 
