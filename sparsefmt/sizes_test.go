@@ -3,6 +3,7 @@ package sparsefmt
 import (
 	"context"
 	"math"
+	"math/bits"
 	"path/filepath"
 	"testing"
 
@@ -80,6 +81,56 @@ func fileSize(t *testing.T, s *testModel, blobs map[string]Blob) int64 {
 		t.Fatal(err)
 	}
 	return mustOpen(t, path).GGUF().Size()
+}
+
+// TestLayoutsCompared prints the table of docs/decisions/0002: one blob in
+// three layouts, on masks whose rows are 50 % ± spread dense.
+func TestLayoutsCompared(t *testing.T) {
+	for _, c := range []struct{ cols, rows, group int }{{576, 1536, 64}, {1536, 576, 64}, {2048, 512, 128}, {4096, 512, 128}} {
+		for _, spread := range []float64{0, 0.1, 0.2} {
+			r := newTestRand(uint64(c.cols))
+			m := &Matrix{Rows: c.rows, Cols: c.cols, Coding: CodingQ4Sym, Group: c.group}
+			fillMatrix(m, 2, func(int) float64 { return 0.5 + spread*(float64(r.next()>>11)/(1<<52)-1) })
+			blob, err := Encode(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			weights := float64(m.Rows * m.Cols)
+			least := 1 + 4*float64(m.Survivors())/weights + 16*float64(m.Groups())/float64(m.Cols)
+			rows, fixed, tiles := 8*rowLayout(m)/weights, 8*fixedTiles(m)/weights, 8*float64(len(blob))/weights
+			t.Logf("| %d | %d | ±%.0f %% | %.3f | %.3f | %.3f | %.3f |", c.cols, c.group, 100*spread, rows, fixed, tiles, least)
+			if tiles > rows || tiles > fixed || tiles > least+0.012 {
+				t.Errorf("%d columns: tiles take %.4f bits per weight", c.cols, tiles)
+			}
+		}
+	}
+}
+
+// rowLayout is the size of the draft's layout: rows of their own, planes for
+// the even and the odd 128-groups, columns padded to a multiple of 256.
+func rowLayout(m *Matrix) float64 {
+	size := TailPadding
+	for i := range m.Rows {
+		var planes [2]int
+		for w, word := range m.rowMask(i) {
+			planes[w/2%2] += bits.OnesCount64(word)
+		}
+		n := 2*m.Groups() + 32*ceilDiv(m.Cols, 256) + max(planes[0], planes[1])
+		size += ceilDiv(n, 16)*16 + 4
+	}
+	return float64(size)
+}
+
+// fixedTiles is the size of tiles whose first half is always the low one.
+func fixedTiles(m *Matrix) float64 {
+	e := encoder{m: m}
+	e.g, _ = newGeometry(m.Coding, uint64(m.Rows), uint64(m.Cols), m.Group)
+	size := alignUp(e.g.halvesAt()) + TailPadding
+	for t := range e.g.tiles {
+		low, high := halves(0xff00).sum(e.counts(t))
+		size += alignUp(uint64(e.g.fixedBytes(e.g.tileRows(t)) + e.g.streamBytes(low, high)))
+	}
+	return float64(size)
 }
 
 // exactHalf prunes or keeps random weights of m, in canonical form, until
