@@ -101,26 +101,25 @@ func load(g *gguf.File, raw *os.File) (*File, error) {
 func (f *File) addTensors(table []TensorInfo) error {
 	sums, _ := f.g.Uints(keyDenseSum)
 	stored := f.g.Tensors()
-	if len(table) > len(stored) || len(sums) != len(stored)-len(table) {
-		return broken(RuleDenseTable, "%d tensors, of which %d in the table: %s has %d entries", len(stored), len(table), keyDenseSum, len(sums))
+	blobs := 0
+	for _, t := range stored {
+		if _, ok := cutSuffix(t.Name); ok {
+			blobs++
+		}
+	}
+	if blobs != len(table) {
+		return broken(RuleNames, "%d tensors have the suffix %s, the table has %d", blobs, Suffix, len(table))
+	}
+	if dense := len(stored) - blobs; dense != len(sums) {
+		return broken(RuleDenseTable, "%s has %d entries for %d dense tensors", keyDenseSum, len(sums), dense)
 	}
 	for _, t := range stored {
 		e := entry{stored: t}
-		if base, ok := cutSuffix(t.Name); ok {
-			if len(table) == 0 || table[0].Name != base {
-				return inTensor(t.Name, broken(RuleNames, "it is not the next one in the table"))
-			}
+		if name, ok := cutSuffix(t.Name); ok {
 			e.info, table = table[0], table[1:]
-			e.info.BlobBytes = t.Bytes
-			if t.Type != gguf.I8 || len(t.Shape) != 1 {
-				return inTensor(t.Name, broken(RuleNames, "a blob of type %v and shape %v: must be I8 with one dimension", t.Type, t.Shape))
+			if err := e.addBlob(f.g.Data(t)); err != nil {
+				return inTensor(name, err)
 			}
-			var err error
-			if e.blob, err = NewReader(f.g.Data(t), e.info); err != nil {
-				return inTensor(base, err)
-			}
-		} else if len(sums) == 0 {
-			return inTensor(t.Name, broken(RuleDenseTable, "it has no checksum"))
 		} else {
 			e.sum, sums = sums[0], sums[1:]
 		}
@@ -130,10 +129,22 @@ func (f *File) addTensors(table []TensorInfo) error {
 		f.byName[e.name()] = len(f.entries)
 		f.entries = append(f.entries, e)
 	}
-	if len(table) != 0 {
-		return inTensor(table[0].Name, broken(RuleNames, "the table has it, the file has no tensor %q in its place", table[0].Name+Suffix))
-	}
 	return nil
+}
+
+// addBlob checks that the table row in e.info describes the stored tensor,
+// whose data is blob.
+func (e *entry) addBlob(blob []byte) (err error) {
+	t := e.stored
+	if e.info.Name+Suffix != t.Name {
+		return broken(RuleNames, "the table has %q in its place", e.info.Name)
+	}
+	if t.Type != gguf.I8 || len(t.Shape) != 1 {
+		return broken(RuleNames, "a blob of type %v and shape %v: must be I8 with one dimension", t.Type, t.Shape)
+	}
+	e.info.BlobBytes = t.Bytes
+	e.blob, err = NewReader(blob, e.info)
+	return err
 }
 
 // cutSuffix returns the expanded name of a blob.
