@@ -28,6 +28,13 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(blob)
 	f.Fuzz(func(t *testing.T, blob []byte) {
+		if len(blob) < headerBytes {
+			return
+		}
+		// Without these a changed length or mask would never get far.
+		le.PutUint64(blob[24:], uint64(len(blob)))
+		le.PutUint64(blob[16:], 0)
+		le.PutUint64(blob[16:], maskedSurvivors(blob))
 		h, err := parseHeader(blob)
 		if err != nil {
 			return
@@ -63,6 +70,31 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("decode(encode(m)) differs from m (%v)", err)
 		}
 	})
+}
+
+// maskedSurvivors counts the survivors in the tiles of a blob, 0 if it has none.
+func maskedSurvivors(blob []byte) uint64 {
+	h, err := parseHeader(blob)
+	if err != nil {
+		return 0
+	}
+	r, err := NewReader(blob, TensorInfo{
+		Shape: []uint64{h.cols, h.rows}, Coding: h.coding, Group: h.group, Survivors: h.survivors, BlobBytes: h.bytes,
+	})
+	if err != nil {
+		return 0
+	}
+	total := 0
+	for t := range r.tiles {
+		v, err := r.tile(t)
+		if err != nil {
+			return 0
+		}
+		for _, n := range v.count {
+			total += n
+		}
+	}
+	return uint64(total)
 }
 
 // mustBeRule checks that a rejection names its rule.
