@@ -37,7 +37,7 @@ func (r *Reader) checkRow(v *tile, i, row int) error {
 		if scale&f16ExpMask == f16ExpMask {
 			return broken(RuleFinite, "row %d group %d: scale %#04x", row, k, scale)
 		}
-		if _, ok := asymMin(scale, zero); r.coding.spec().zeros && !ok {
+		if _, ok := asymMin(scale, zero); r.zeros && !ok {
 			return broken(RuleZeroExact, "row %d group %d: scale %#04x, zero code %d", row, k, scale, zero)
 		}
 	}
@@ -60,7 +60,7 @@ func (r *Reader) checkUnused(v *tile, t int) error {
 	if codes := v.rows * r.groups; len(v.zeros) != 0 && codes%2 != 0 && v.zeros[len(v.zeros)-1]>>4 != 0 {
 		return broken(RuleUnusedBits, "tile %d: the nibble after the last zero code is set", t)
 	}
-	if r.coding.Quantised() {
+	if r.quant {
 		low, high := v.halves.sum(v.count[:v.rows])
 		mask := byte(0xf0)
 		if low < high {

@@ -28,13 +28,13 @@ func (r *Reader) Matrix() (*Matrix, error) {
 		Rows: r.rows, Cols: r.cols, Coding: r.coding, Group: r.geometry.group,
 		Mask: make([]uint64, r.rows*r.words),
 	}
-	if r.coding.Quantised() {
+	if r.quant {
 		m.Codes = make([]uint8, elems)
 		m.Scales = make([]uint16, r.rows*r.groups)
 	} else {
 		m.Values = make([]uint16, elems)
 	}
-	if r.coding.spec().zeros {
+	if r.zeros {
 		m.Zeros = make([]uint8, r.rows*r.groups)
 	}
 	for t := range r.tiles {
@@ -56,7 +56,7 @@ func (r *Reader) decodeRow(m *Matrix, v *tile, dst, i int) {
 		mask[w] = binary.LittleEndian.Uint64(r.rowMask(v, i)[8*w:])
 	}
 	at, shift := r.position(v, i)
-	if !r.coding.Quantised() {
+	if !r.quant {
 		values := m.Values[dst*r.cols : (dst+1)*r.cols]
 		eachKept(mask, func(j int) {
 			values[j] = binary.LittleEndian.Uint16(v.stream[2*at:])

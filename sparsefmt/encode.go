@@ -34,7 +34,7 @@ func (e *encoder) encode() ([]byte, error) {
 	e.halves = make([]halves, g.tiles)
 	for t := range g.tiles {
 		counts := e.counts(t)
-		if g.coding.Quantised() {
+		if g.quant {
 			e.halves[t] = balance(counts)
 		}
 		low, high := e.halves[t].sum(counts)
@@ -52,7 +52,7 @@ func (e *encoder) encode() ([]byte, error) {
 		binary.LittleEndian.PutUint32(blob[headerBytes+4*t:], uint32(off/tileAlign))
 	}
 	for t := range g.tiles {
-		if g.coding.Quantised() {
+		if g.quant {
 			binary.LittleEndian.PutUint16(blob[g.halvesAt()+2*uint64(t):], uint16(e.halves[t]))
 		}
 		e.putTile(t, blob[offsets[t]:offsets[t+1]])
@@ -99,14 +99,14 @@ func (e *encoder) putTile(t int, dst []byte) {
 		for k := range g.groups {
 			binary.LittleEndian.PutUint16(scales[2*(slot*g.groups+k):], e.m.Scales[i*g.groups+k])
 		}
-		if g.coding.spec().zeros {
+		if g.zeros {
 			for k := range g.groups {
 				at := slot*g.groups + k
 				zeros[at/2] |= e.m.Zeros[i*g.groups+k] << (4 * (at % 2))
 			}
 		}
 		switch {
-		case !g.coding.Quantised():
+		case !g.quant:
 			next[0] = putValues(stream, next[0], e.m.rowMask(i), e.m.Values[i*g.cols:(i+1)*g.cols])
 		case !e.halves[t].high(r):
 			next[0] = putCodes(stream, next[0], 0, e.m.rowMask(i), e.m.Codes[i*g.cols:(i+1)*g.cols])

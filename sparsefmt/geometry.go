@@ -9,6 +9,8 @@ import (
 // only the lengths of the survivor streams depend on the masks.
 type geometry struct {
 	coding     Coding
+	quant      bool // 4-bit codes
+	zeros      bool // zero codes
 	rows, cols int
 	group      int
 	words      int // mask words per row
@@ -21,9 +23,9 @@ func newGeometry(c Coding, rows, cols uint64, group int) (geometry, error) {
 	if err := checkShape(c, rows, cols, group); err != nil {
 		return geometry{}, err
 	}
-	g := geometry{coding: c, rows: int(rows), cols: int(cols), group: group}
+	g := geometry{coding: c, quant: c.spec().quant, zeros: c.spec().zeros, rows: int(rows), cols: int(cols), group: group}
 	g.words = ceilDiv(g.cols, maskBits)
-	if c.Quantised() {
+	if g.quant {
 		g.groups = ceilDiv(g.cols, group)
 	}
 	g.tiles = ceilDiv(g.rows, TileRows)
@@ -39,7 +41,7 @@ func (g *geometry) tileRows(t int) int {
 // sections. 4-bit tiles interleave the halves, because kernels run their two
 // nibble planes side by side.
 func (g *geometry) slot(h halves, r int) int {
-	if !g.coding.Quantised() {
+	if !g.quant {
 		return r
 	}
 	below := bits.OnesCount16(uint16(h) & (1<<r - 1))
@@ -53,7 +55,7 @@ func (g *geometry) slot(h halves, r int) int {
 func (g *geometry) maskBytes(n int) int  { return 8 * g.words * n }
 func (g *geometry) scaleBytes(n int) int { return 2 * g.groups * n }
 func (g *geometry) zeroBytes(n int) int {
-	if !g.coding.spec().zeros {
+	if !g.zeros {
 		return 0
 	}
 	return (g.groups*n + 1) / 2
@@ -67,7 +69,7 @@ func (g *geometry) fixedBytes(n int) int {
 // streamBytes is the length of the survivor stream of a tile whose low and
 // high halves hold that many survivors.
 func (g *geometry) streamBytes(low, high int) int {
-	if !g.coding.Quantised() {
+	if !g.quant {
 		return 2 * (low + high)
 	}
 	return max(low, high)
@@ -78,7 +80,7 @@ func (g *geometry) halvesAt() uint64 { return headerBytes + 4*(uint64(g.tiles)+1
 
 // tablesEnd is where the halves, or the tile offsets of 16-bit codings, end.
 func (g *geometry) tablesEnd() uint64 {
-	if !g.coding.Quantised() {
+	if !g.quant {
 		return g.halvesAt()
 	}
 	return g.halvesAt() + 2*uint64(g.tiles)
@@ -94,7 +96,7 @@ func (g *geometry) leastBlob() uint64 {
 	tile := func(n int) uint64 {
 		r, w, k := uint64(n), uint64(g.words), uint64(g.groups)
 		t := 8*w*r + 2*k*r
-		if g.coding.spec().zeros {
+		if g.zeros {
 			t += (k*r + 1) / 2
 		}
 		return alignUp(t)

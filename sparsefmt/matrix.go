@@ -227,15 +227,34 @@ func (m *Matrix) rowMask(i int) []uint64 {
 }
 
 // asymMin returns the fp16 bits of m = -zero·scale, and whether fp16 holds
-// the product exactly. A product of zero is +0.
+// the product exactly. A product of zero is +0. The scale is finite.
 func asymMin(scale uint16, zero uint8) (uint16, bool) {
-	// At most 11 + 4 significant bits: the product is exact in float32.
-	p := -float32(zero) * gguf.F16ToF32(scale)
+	// |scale| = frac·2^(exp-25), with frac below 2^11.
+	frac, exp := uint32(scale&0x3ff), uint32(scale&f16ExpMask)>>10
+	if exp == 0 {
+		exp = 1
+	} else {
+		frac |= 1 << 10
+	}
+	p := frac * uint32(zero)
 	if p == 0 {
 		return 0, true
 	}
-	h := gguf.F32ToF16(p)
-	return h, h&f16ExpMask != f16ExpMask && gguf.F16ToF32(h) == p
+	if over := bits.Len32(p) - 11; over > 0 {
+		if p&(1<<over-1) != 0 {
+			return 0, false
+		}
+		p >>= over
+		exp += uint32(over)
+	}
+	if exp >= 31 {
+		return 0, false
+	}
+	m := p // subnormal, unless it has its eleventh bit
+	if p >= 1<<10 {
+		m = exp<<10 | p&0x3ff
+	}
+	return ^scale&0x8000 | uint16(m), true
 }
 
 // tailMask has the bits of a row's last mask word that lie beyond cols.

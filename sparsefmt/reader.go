@@ -91,7 +91,7 @@ func (r *Reader) checkOffsets() error {
 	}
 	for t := range r.tiles {
 		// leastBlob fits in memory, so the size of a tile is an int.
-		if n, h := r.tileRows(t), r.halves(t); r.coding.Quantised() && !h.valid(n) {
+		if n, h := r.tileRows(t), r.halves(t); r.quant && !h.valid(n) {
 			return broken(RuleTileOffsets, "tile %d of %d rows: halves %#04x", t, n, uint16(h))
 		}
 		if a, b := r.offset(t), r.offset(t+1); b < a || b-a < alignUp(uint64(r.fixedBytes(r.tileRows(t)))) {
@@ -111,7 +111,7 @@ func (r *Reader) offset(t int) uint64 {
 
 // halves is how tile t is divided.
 func (r *Reader) halves(t int) halves {
-	if !r.coding.Quantised() {
+	if !r.quant {
 		return 0
 	}
 	return halves(binary.LittleEndian.Uint16(r.blob[r.halvesAt()+2*uint64(t):]))

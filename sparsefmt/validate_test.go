@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"besa/gguf"
 )
 
 func TestEncodeRefuses(t *testing.T) {
@@ -97,6 +99,27 @@ func TestPrunedEntriesDoNotMatter(t *testing.T) {
 		got, err := Decode(blob, info)
 		if err != nil || !reflect.DeepEqual(got, m) {
 			t.Errorf("%v: the decoded matrix is not canonical (%v)", c, err)
+		}
+	}
+}
+
+// TestAsymMin compares every scale and zero code with float arithmetic: a
+// product has at most 15 significant bits, so float32 holds it exactly.
+func TestAsymMin(t *testing.T) {
+	for scale := range 1 << 16 {
+		if scale&f16ExpMask == f16ExpMask {
+			continue
+		}
+		for zero := range uint8(16) {
+			p := -float32(zero) * gguf.F16ToF32(uint16(scale))
+			want := gguf.F32ToF16(p)
+			exact := gguf.F16ToF32(want) == p
+			if p == 0 {
+				want = 0
+			}
+			if got, ok := asymMin(uint16(scale), zero); ok != exact || ok && got != want {
+				t.Fatalf("scale %#04x, zero %d: %#04x, %v, want %#04x, %v", scale, zero, got, ok, want, exact)
+			}
 		}
 	}
 }
