@@ -90,9 +90,10 @@ func (r *Runner) Hidden(ctx context.Context, ids []int32, visit func(block int, 
 	return x, nil
 }
 
-// Logits calls visit for every row of logits (vocabulary values each, reused)
-// of ids, from position from on.
-func (r *Runner) Logits(ctx context.Context, ids []int32, from int, visit func(pos int, logits []float32)) error {
+// Logits calls visit with the logits of ids from position from on, several
+// rows of vocabulary values at a time: first is the position of the first row.
+// The slice is reused.
+func (r *Runner) Logits(ctx context.Context, ids []int32, from int, visit func(first int, logits []float32)) error {
 	x, err := r.Hidden(ctx, ids, nil)
 	if err != nil {
 		return err
@@ -106,9 +107,7 @@ func (r *Runner) Logits(ctx context.Context, ids []int32, from int, visit func(p
 		n := min(rows, x.Rows-t)
 		out := buf.View(0, n, 0, buf.Cols)
 		kernel.MulNT(r.engine.Pool(), out, x.View(t, t+n, 0, x.Cols), r.head.Weights, false)
-		for i := range n {
-			visit(t+i, out.Row(i))
-		}
+		visit(t, buf.Data[:n*buf.Cols])
 	}
 	return nil
 }

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"besa/besa"
+	"besa/convert"
+)
+
+type convertOptions struct {
+	convert.Options
+	method  string
+	jointQ4 bool
+	grid    string
+	json    bool
+	quiet   bool
+}
+
+func newConvert(std streams) *cobra.Command {
+	o := &convertOptions{}
+	o.Method = besa.DefaultOptions()
+	c := &cobra.Command{
+		Use:   "convert MODEL.gguf",
+		Short: "prune (and quantise) a model into a sparse GGUF",
+		Long: `Convert prunes every linear layer of every block, block by block, so that each
+block's output on the calibration text stays close to that of the dense block. With
+--joint-q4 the survivors become 4-bit codes, and what is clipped is learned together
+with what is pruned. Embeddings, norms and the output head are copied as they are.`,
+		Example: `  besa convert --joint-q4 --calib text.txt model.gguf -o model.sparse.gguf
+  besa convert --method wanda --sparsity 0.6 --calib c4.json.gz model.gguf
+  besa convert --joint-q4 --calib text.txt --calib-samples 32 --calib-len 512 --json model.gguf`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			o.Input = args[0]
+			if err := o.complete(c.Flags().Changed("grid")); err != nil {
+				return err
+			}
+			return o.run(c.Context(), std)
+		},
+	}
+	f := c.Flags()
+	f.StringVarP(&o.Output, "output", "o", "", "sparse GGUF to write (default: beside the input, named after method and sparsity)")
+	f.BoolVar(&o.Force, "force", false, "replace an existing output")
+	f.BoolVar(&o.jointQ4, "joint-q4", false, "quantise the survivors to 4 bits, jointly with pruning")
+	f.StringVar(&o.grid, "grid", string(besa.GridSymmetric), "4-bit grid: symmetric (expands to Q4_0) or asymmetric (Q4_1)")
+	f.IntVar(&o.Method.Group, "group-size", o.Method.Group, "weights per scale: 128, 64 or 32; halved where a layer's columns do not divide")
+	f.StringVar(&o.method, "method", string(o.Method.Method), "besa, wanda or magnitude")
+	f.Float64Var(&o.Method.Sparsity, "sparsity", o.Method.Sparsity, "fraction of weights to prune")
+	f.StringVar(&o.Calibration.Path, "calib", "", "calibration text: plain text, or JSONL (also .gz) with a field \"text\"")
+	f.IntVar(&o.Calibration.Samples, "calib-samples", 0, "calibration windows (default 128, or as many as the text holds)")
+	f.IntVar(&o.Calibration.Len, "calib-len", 0, "tokens per window (default 2048, or the model's context)")
+	f.IntVar(&o.Calibration.Stride, "calib-stride", 0, "tokens from one window's start to the next (default: spread over the text at random)")
+	f.Uint64Var(&o.Calibration.Seed, "seed", 0, "seed of every random choice")
+	f.IntVar(&o.Method.Epochs, "epochs", o.Method.Epochs, "passes over the calibration windows per block")
+	f.Float64Var(&o.Method.Lambda, "lambda", o.Method.Lambda, "weight of the sparsity penalty")
+	f.Float64Var(&o.Method.DCoef, "d-coef", o.Method.DCoef, "Prodigy's step coefficient")
+	f.IntVar(&o.Threads, "threads", 0, "threads (default: all)")
+	f.BoolVar(&o.json, "json", false, "print the report as JSON")
+	f.BoolVar(&o.quiet, "quiet", false, "no progress")
+	return c
+}
+
+// complete turns flags into options.
+func (o *convertOptions) complete(gridGiven bool) error {
+	o.Version = version
+	o.Method.Method = besa.Method(o.method)
+	o.Method.Grid = besa.GridNone
+	if o.jointQ4 {
+		o.Method.Grid = besa.Grid(o.grid)
+	} else if gridGiven {
+		return errors.New("--grid shapes the 4-bit grid: add --joint-q4")
+	}
+	if o.Calibration.Path == "" {
+		return errors.New("no calibration text: give one with --calib FILE (plain text, or JSONL with a field \"text\")")
+	}
+	if o.Output == "" {
+		o.Output = defaultOutput(o.Input, o.Method)
+	}
+	return o.Method.Validate()
+}
+
+// defaultOutput names the output after the input without its quantisation tag:
+// the last part of a GGUF's name is read as a stock quant, which ours is not.
+func defaultOutput(input string, m besa.Options) string {
+	base := strings.TrimSuffix(input, ".gguf")
+	if i := strings.LastIndexAny(base, ".-"); i > len(filepath.Dir(input)) && looksLikeQuant(base[i+1:]) {
+		base = base[:i]
+	}
+	tag := fmt.Sprintf("%s_S%d", strings.ToUpper(string(m.Method)), int(math.Round(m.Sparsity*100)))
+	if m.Grid != besa.GridNone {
+		tag += "_Q4"
+	}
+	return base + "-" + tag + ".sparse.gguf"
+}
+
+func looksLikeQuant(s string) bool {
+	s = strings.ToUpper(s)
+	for _, p := range []string{"Q2_", "Q3_", "Q4_", "Q5_", "Q6_", "Q8_", "F16", "F32", "BF16", "FP16", "IQ"} {
+		if strings.HasPrefix(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *convertOptions) run(ctx context.Context, std streams) error {
+	p := newProgress(std.err, "convert", o.quiet)
+	o.OnEvent = func(e convert.Event) {
+		if e.Message != "" {
+			p.message(e.Message)
+			return
+		}
+		detail := string(e.Stage)
+		if e.Stage == convert.StagePrune {
+			detail = fmt.Sprintf("block %d of %d", min(e.Block+1, e.Blocks), e.Blocks)
+		}
+		p.update(e.Done, detail)
+	}
+	report, err := convert.Run(ctx, o.Options)
+	p.finish()
+	if err != nil {
+		return err
+	}
+	if o.json {
+		return printJSON(std.out, report)
+	}
+	printReport(std, report)
+	return nil
+}
+
+func printReport(std streams, r *convert.Report) {
+	fmt.Fprintf(std.out, "%s: %s, %.2f %% of block weights pruned, %.3f bits per block weight\n",
+		r.Output, size(r.FileBytes), 100*r.Sparsity, r.BitsPerWeight)
+	fmt.Fprintf(std.out, "input %s; %d windows of %d tokens; %.1f s (%.0f GFLOP/s in blocks), peak memory %s\n",
+		size(r.InputBytes), r.Samples, r.Tokens, r.Seconds, r.GFLOPS, size(r.PeakRSS))
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"besa/sparsefmt"
+)
+
+type expandOptions struct {
+	input, output      string
+	force, json, quiet bool
+}
+
+type expandResult struct {
+	Input     string  `json:"input"`
+	Output    string  `json:"output"`
+	FileBytes int64   `json:"file_bytes"`
+	Seconds   float64 `json:"seconds"`
+}
+
+func newExpand(std streams) *cobra.Command {
+	o := &expandOptions{}
+	c := &cobra.Command{
+		Use:   "expand SPARSE.gguf -o DENSE.gguf",
+		Short: "write the ordinary GGUF that a sparse GGUF stands for",
+		Long: `Expand writes an ordinary GGUF that any llama.cpp-based application loads. The
+result is exact: it holds the pruned and quantised weights bit for bit. Do not
+quantise it again with K-quants or Q4_1: they turn the zeros into other values.`,
+		Example: `  besa expand model.sparse.gguf -o model-S50-Q4_0.gguf`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			o.input = args[0]
+			return o.run(c.Context(), std)
+		},
+	}
+	f := c.Flags()
+	f.StringVarP(&o.output, "output", "o", "", "GGUF to write")
+	f.BoolVar(&o.force, "force", false, "replace an existing output")
+	f.BoolVar(&o.json, "json", false, "print the result as JSON")
+	f.BoolVar(&o.quiet, "quiet", false, "no progress")
+	if err := c.MarkFlagRequired("output"); err != nil {
+		panic(err) // the flag is defined three lines up
+	}
+	return c
+}
+
+func (o *expandOptions) run(ctx context.Context, std streams) error {
+	started := time.Now()
+	if _, err := os.Stat(o.output); err == nil && !o.force {
+		return fmt.Errorf("%s exists; replace it with --force", o.output)
+	}
+	f, err := sparsefmt.Open(o.input)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	p := newProgress(std.err, "expand", o.quiet)
+	err = f.ExpandTo(ctx, o.output, func(done, total int64) {
+		p.update(float64(done)/float64(max(total, 1)), size(done))
+	})
+	p.finish()
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(o.output)
+	if err != nil {
+		return err
+	}
+	r := expandResult{o.input, o.output, info.Size(), time.Since(started).Seconds()}
+	if o.json {
+		return printJSON(std.out, r)
+	}
+	fmt.Fprintf(std.out, "%s: %s from %s in %.1f s\n", r.Output, size(r.FileBytes), size(f.GGUF().Size()), r.Seconds)
+	return nil
+}

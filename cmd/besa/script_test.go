@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"besa/internal/demomodel"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"besa": func() { os.Exit(mainCode()) }})
+}
+
+// TestScripts runs the tool as users see it: testdata/script states exit
+// codes, output, and which files must not exist after a failure.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("NO_COLOR", "1")
+			for name, data := range map[string][]byte{
+				"model.gguf": demomodel.Model(),
+				"calib.txt":  []byte(demomodel.Calibration()),
+				"eval.txt":   []byte(demomodel.Evaluation()),
+			} {
+				if err := os.WriteFile(filepath.Join(env.WorkDir, name), data, 0o644); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exitcode":  cmdExitCode,
+			"oneline":   cmdOneLine,
+			"truncate":  cmdTruncate,
+			"poke":      cmdPoke,
+			"nofiles":   cmdNoFiles,
+			"maxrss":    cmdMaxRSS,
+			"samebytes": cmdSameBytes,
+		},
+	})
+}
+
+// cmdExitCode runs a program and demands its exit code: exitcode N PROGRAM ARGS…
+func cmdExitCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exitcode N program args...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	if err != nil {
+		got = strings.TrimPrefix(err.Error(), "exit status ")
+	}
+	if got != args[0] {
+		ts.Fatalf("exit code %s, want %s", got, args[0])
+	}
+}
+
+// cmdOneLine demands that stderr of the last command is one line.
+func cmdOneLine(ts *testscript.TestScript, _ bool, _ []string) {
+	if text := ts.ReadFile("stderr"); strings.Count(text, "\n") != 1 || !strings.HasPrefix(text, "besa: ") {
+		ts.Fatalf("stderr is not one line of besa's: %q", text)
+	}
+}
+
+// cmdTruncate writes the first N bytes of a file: truncate FROM TO N
+func cmdTruncate(ts *testscript.TestScript, _ bool, args []string) {
+	data := []byte(ts.ReadFile(args[0]))
+	n, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), data[:n], 0o644))
+}
+
+// cmdPoke copies a file with a little-endian 64-bit number at an offset: poke FROM TO OFFSET VALUE
+func cmdPoke(ts *testscript.TestScript, _ bool, args []string) {
+	data := []byte(ts.ReadFile(args[0]))
+	offset, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	value, err := strconv.ParseUint(args[3], 0, 64)
+	ts.Check(err)
+	binary.LittleEndian.PutUint64(data[offset:], value)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), data, 0o644))
+}
+
+// cmdNoFiles demands that no file matches a pattern: nofiles PATTERN…
+func cmdNoFiles(ts *testscript.TestScript, _ bool, args []string) {
+	for _, pattern := range args {
+		found, err := filepath.Glob(ts.MkAbs(pattern))
+		ts.Check(err)
+		if len(found) > 0 {
+			ts.Fatalf("files are left behind: %v", found)
+		}
+	}
+}
+
+// cmdMaxRSS demands that no child process so far has used more than N MiB.
+func cmdMaxRSS(ts *testscript.TestScript, _ bool, args []string) {
+	limit, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	if mib := childrenRSS() >> 20; mib > int64(limit) {
+		ts.Fatalf("a command used %d MiB, more than %d", mib, limit)
+	}
+}
+
+// cmdSameBytes demands that files are equal: samebytes A B
+func cmdSameBytes(ts *testscript.TestScript, neg bool, args []string) {
+	if same := ts.ReadFile(args[0]) == ts.ReadFile(args[1]); same == neg {
+		ts.Fatalf("%s and %s: equal is %v", args[0], args[1], same)
+	}
+}
