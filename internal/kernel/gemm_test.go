@@ -197,7 +197,7 @@ func TestPlans(t *testing.T) {
 			want, a, b := operands[float32](f, s, 5)
 			start := append([]float32(nil), want.all...)
 			call(f, nil, want.Mat, a.Mat, b.Mat, true)
-			for bits := range 32 {
+			for bits := range 64 {
 				c := want
 				c.all = append([]float32(nil), start...)
 				c.Data = c.all[guard : guard+len(want.Data)]
@@ -208,13 +208,13 @@ func TestPlans(t *testing.T) {
 				for i, block := range []struct {
 					size *int
 					unit int
-				}{{&g.slab, g.kc}, {&g.rows, kernel.mr}, {&g.cols, kernel.nr}, {&g.mc, kernel.mr}} {
+				}{{&g.slabK, g.kc}, {&g.slabM, kernel.mr}, {&g.rows, kernel.mr}, {&g.cols, kernel.nr}, {&g.mc, kernel.mr}} {
 					if bits>>(i+1)&1 != 0 {
 						*block.size = block.unit
 					}
 				}
 				g.compute(pool)
-				name := fmt.Sprintf("%s %+v plan %05b", f.name, s, bits)
+				name := fmt.Sprintf("%s %+v plan %06b", f.name, s, bits)
 				c.check(t, name)
 				sameBits(t, name, c.Mat, want.Mat)
 			}

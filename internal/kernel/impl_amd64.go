@@ -2,14 +2,18 @@
 
 package kernel
 
-import "golang.org/x/sys/cpu"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
 
 var archImplementations = []*implementation{
 	{
 		name: "avx2",
 		missing: lacking(
 			feature{"AVX2", &cpu.X86.HasAVX2}, feature{"FMA", &cpu.X86.HasFMA}),
-		gemm: microKernel[float32]{mr: len(tilesAVX2), nr: 16, kc: 384,
+		gemm: microKernel[float32]{mr: len(tilesAVX2), nr: 16, kc: 512,
 			tile: tileAVX2, pack: packAVX2, packT: packTAVX2},
 		vec: vectorKernels[float32]{
 			dot: dotAVX2, maximum: maximumAVX2, axpy: axpyAVX2, scale: scaleAVX2, add: addAVX2, mul: mulAVX2,
@@ -20,7 +24,7 @@ var archImplementations = []*implementation{
 		name: "avx512",
 		missing: lacking(
 			feature{"AVX2", &cpu.X86.HasAVX2}, feature{"FMA", &cpu.X86.HasFMA}, feature{"AVX512F", &cpu.X86.HasAVX512F}),
-		gemm: microKernel[float32]{mr: len(tilesAVX512), nr: 32, kc: 384,
+		gemm: microKernel[float32]{mr: len(tilesAVX512), nr: 32, kc: 512,
 			tile: tileAVX512, pack: packAVX512, packT: packTAVX512},
 		vec: vectorKernels[float32]{
 			dot: dotAVX512, maximum: maximumAVX512, axpy: axpyAVX512, scale: scaleAVX512, add: addAVX512, mul: mulAVX512,
@@ -52,7 +56,7 @@ func lacking(required ...feature) func() []string {
 }
 
 // The tile functions by number of rows, less one.
-type tileFunc func(k int, a *float32, rowA, colA int, b *float32, c *float32, ldc, cols int, accumulate bool)
+type tileFunc func(k int, a *float32, rowA, colA int, b *float32, c *float32, ldc, cols int, accumulate bool, next *float32, nextStep int)
 
 var (
 	tilesAVX2   = [...]tileFunc{tile1AVX2, tile2AVX2, tile3AVX2, tile4AVX2, tile5AVX2, tile6AVX2}
@@ -60,10 +64,10 @@ var (
 		tile7AVX512, tile8AVX512, tile9AVX512, tile10AVX512, tile11AVX512, tile12AVX512}
 )
 
-func tileAVX2(rows, cols, k int, a []float32, rowA, colA int, b []float32, c []float32, ldc int, accumulate bool) {
-	tilesAVX2[rows-1](k, &a[0], rowA, colA, &b[0], &c[0], ldc, cols, accumulate)
+func tileAVX2(rows, cols, k int, a []float32, rowA, colA int, b []float32, c []float32, ldc int, accumulate bool, next []float32, nextStep int) {
+	tilesAVX2[rows-1](k, &a[0], rowA, colA, &b[0], &c[0], ldc, cols, accumulate, unsafe.SliceData(next), nextStep)
 }
 
-func tileAVX512(rows, cols, k int, a []float32, rowA, colA int, b []float32, c []float32, ldc int, accumulate bool) {
-	tilesAVX512[rows-1](k, &a[0], rowA, colA, &b[0], &c[0], ldc, cols, accumulate)
+func tileAVX512(rows, cols, k int, a []float32, rowA, colA int, b []float32, c []float32, ldc int, accumulate bool, next []float32, nextStep int) {
+	tilesAVX512[rows-1](k, &a[0], rowA, colA, &b[0], &c[0], ldc, cols, accumulate, unsafe.SliceData(next), nextStep)
 }

@@ -13,27 +13,38 @@ type microKernel[T Float] struct {
 	//	A(i, p) = a[i*rowA+p*colA]   any layout: as stored, or packed
 	//	B(p, j) = b[p*nr+j]          always a packed panel; what it holds beyond cols is free
 	//	C(i, j) = c[i*ldc+j]
-	tile func(rows, cols, k int, a []T, rowA, colA int, b []T, c []T, ldc int, accumulate bool)
+	//
+	// next is where the next tile's A begins: at each p, the line around
+	// next[p*nextStep] is asked for, which need not exist.
+	tile func(rows, cols, k int, a []T, rowA, colA int, b []T, c []T, ldc int, accumulate bool, next []T, nextStep int)
 
-	// pack copies k rows of w values, stride apart, to rows of panel ≥ w values
-	// that it may fill up with anything: dst[p*panel+j] = src[p*stride+j].
-	pack func(dst []T, panel int, src []T, stride, k, w int)
+	// pack cuts k rows of w values, stride apart, into panels of so many
+	// columns, which lie apart from each other:
+	//
+	//	dst[j/panel*apart + p*panel + j%panel] = src[p*stride+j]
+	//
+	// It may fill the last panel up with anything.
+	pack func(dst []T, panel, apart int, src []T, stride, k, w int)
 
-	// packT does so from the transpose: dst[p*panel+j] = src[j*stride+p].
-	packT func(dst []T, panel int, src []T, stride, k, w int)
+	// packT packs the transpose, at most one panel of nr columns:
+	// dst[p*nr+j] = src[j*stride+p], j < w ≤ nr.
+	packT func(dst []T, src []T, stride, k, w int)
 }
+
+// genericWidth is the width of the portable kernel's panels.
+const genericWidth = 4
 
 // genericKernel returns the portable kernel, the definition of what the others compute.
 func genericKernel[T Float]() microKernel[T] {
-	return microKernel[T]{mr: 4, nr: 4, kc: 256, tile: tileGeneric[T], pack: packGeneric[T], packT: packTGeneric[T]}
+	return microKernel[T]{mr: 4, nr: genericWidth, kc: 256, tile: tileGeneric[T], pack: packGeneric[T], packT: packTGeneric[T]}
 }
 
-func tileGeneric[T Float](rows, cols, k int, a []T, rowA, colA int, b []T, c []T, ldc int, accumulate bool) {
+func tileGeneric[T Float](rows, cols, k int, a []T, rowA, colA int, b []T, c []T, ldc int, accumulate bool, _ []T, _ int) {
 	if rows == 4 && cols == 4 {
 		tile4x4(k, a, rowA, colA, b, c, ldc, accumulate)
 		return
 	}
-	tileAny(rows, cols, 4, k, a, rowA, colA, b, c, ldc, accumulate)
+	tileAny(rows, cols, genericWidth, k, a, rowA, colA, b, c, ldc, accumulate)
 }
 
 // tileAny is tile for any panel width, in its plainest form.
@@ -81,23 +92,22 @@ func tile4x4[T Float](k int, a []T, rowA, colA int, b []T, c []T, ldc int, accum
 	}
 }
 
-func packGeneric[T Float](dst []T, panel int, src []T, stride, k, w int) {
+func packGeneric[T Float](dst []T, panel, apart int, src []T, stride, k, w int) {
 	for p := range k {
-		d := dst[p*panel : (p+1)*panel]
-		copy(d, src[p*stride:p*stride+w])
-		clear(d[w:])
+		row := src[p*stride : p*stride+w]
+		for o := p * panel; len(row) > 0; o += apart {
+			n := copy(dst[o:o+panel], row)
+			row = row[n:]
+		}
 	}
 }
 
-func packTGeneric[T Float](dst []T, panel int, src []T, stride, k, w int) {
+func packTGeneric[T Float](dst []T, src []T, stride, k, w int) {
 	for j := range w {
 		o := j
 		for _, v := range src[j*stride : j*stride+k] {
 			dst[o] = v
-			o += panel
+			o += genericWidth
 		}
-	}
-	for p := range k {
-		clear(dst[p*panel+w : (p+1)*panel])
 	}
 }

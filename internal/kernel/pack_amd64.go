@@ -4,42 +4,42 @@
 
 package kernel
 
-// copyNarrowAVX2 is microKernel.pack for w ≤ panel ≤ 8.
+// copyNarrowAVX2 is microKernel.pack for 4 ≤ panel ≤ 8.
 //
 //go:noescape
-func copyNarrowAVX2(dst *float32, panel int, src *float32, stride int, k int, w int)
+func copyNarrowAVX2(dst *float32, panel int, apart int, src *float32, stride int, k int, w int)
 
-// copyWideAVX2 is microKernel.pack for w ≤ panel = 16.
+// copyWideAVX2 is microKernel.pack for panel = 16.
 //
 //go:noescape
-func copyWideAVX2(dst *float32, src *float32, stride int, k int, w int)
+func copyWideAVX2(dst *float32, panel int, apart int, src *float32, stride int, k int, w int)
 
-// transposeAVX2 sets dst[p*panel+j] = src[j*stride+p] for p < k, j < 8.
+// transposeAVX2 sets dst[p*16+j] = src[j*stride+p] for p < k, j < 8.
 //
 //go:noescape
-func transposeAVX2(dst *float32, panel int, src *float32, stride int, k int)
+func transposeAVX2(dst *float32, src *float32, stride int, k int)
 
 // transposeEdgeAVX2 is transposeAVX2 for w ≤ 8 columns; the others repeat the last.
 //
 //go:noescape
-func transposeEdgeAVX2(dst *float32, panel int, src *float32, stride int, k int, w int)
+func transposeEdgeAVX2(dst *float32, src *float32, stride int, k int, w int)
 
-// copyNarrowAVX512 is microKernel.pack for w ≤ panel ≤ 16.
+// copyNarrowAVX512 is microKernel.pack for 8 ≤ panel ≤ 16.
 //
 //go:noescape
-func copyNarrowAVX512(dst *float32, panel int, src *float32, stride int, k int, w int)
+func copyNarrowAVX512(dst *float32, panel int, apart int, src *float32, stride int, k int, w int)
 
-// copyWideAVX512 is microKernel.pack for w ≤ panel = 32.
+// copyWideAVX512 is microKernel.pack for panel = 32.
 //
 //go:noescape
-func copyWideAVX512(dst *float32, src *float32, stride int, k int, w int)
+func copyWideAVX512(dst *float32, panel int, apart int, src *float32, stride int, k int, w int)
 
-// transposeAVX512 sets dst[p*panel+j] = src[j*stride+p] for p < k, j < 16.
+// transposeAVX512 sets dst[p*32+j] = src[j*stride+p] for p < k, j < 16.
 //
 //go:noescape
-func transposeAVX512(dst *float32, panel int, src *float32, stride int, k int)
+func transposeAVX512(dst *float32, src *float32, stride int, k int)
 
 // transposeEdgeAVX512 is transposeAVX512 for w ≤ 16 columns; the others repeat the last.
 //
 //go:noescape
-func transposeEdgeAVX512(dst *float32, panel int, src *float32, stride int, k int, w int)
+func transposeEdgeAVX512(dst *float32, src *float32, stride int, k int, w int)

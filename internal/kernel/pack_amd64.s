@@ -4,42 +4,92 @@
 
 #include "textflag.h"
 
-// func copyNarrowAVX2(dst *float32, panel int, src *float32, stride int, k int, w int)
-// Requires: AVX
-TEXT ·copyNarrowAVX2(SB), NOSPLIT, $0-48
-	MOVQ    dst+0(FP), AX
-	MOVQ    src+16(FP), DX
-	MOVQ    panel+8(FP), BX
-	MOVQ    stride+24(FP), SI
-	SHLQ    $0x02, SI
-	MOVQ    k+32(FP), DI
-	MOVQ    w+40(FP), CX
-	LEAQ    signs<>+64(SB), R8
+// func copyNarrowAVX2(dst *float32, panel int, apart int, src *float32, stride int, k int, w int)
+// Requires: AVX, MMX+
+TEXT ·copyNarrowAVX2(SB), NOSPLIT, $0-56
+	MOVQ    dst+0(FP), BX
+	MOVQ    src+24(FP), SI
+	MOVQ    apart+16(FP), DI
+	SHLQ    $0x02, DI
+	MOVQ    w+48(FP), R8
+	MOVQ    panel+8(FP), R9
+	MOVQ    R9, R10
+	SHLQ    $0x02, R10
+	MOVQ    stride+32(FP), R11
+	SHLQ    $0x02, R11
+	MOVQ    k+40(FP), R12
+	LEAQ    signs<>+64(SB), AX
+	MOVQ    R9, CX
 	SHLQ    $0x02, CX
-	SUBQ    CX, R8
-	VMOVUPS (R8), Y0
-	LEAQ    signs<>+64(SB), R8
-	MOVQ    BX, CX
+	SUBQ    CX, AX
+	VMOVUPS (AX), Y0
+
+	// rest = w % panel, 0 for none
+	MOVQ    R8, AX
+	XORL    DX, DX
+	DIVQ    R9
+	MOVQ    DX, CX
+	LEAQ    signs<>+64(SB), AX
 	SHLQ    $0x02, CX
-	SUBQ    CX, R8
-	VMOVUPS (R8), Y1
-	SHLQ    $0x02, BX
-	DECQ    DI
+	SUBQ    CX, AX
+	VMOVUPS (AX), Y1
+	DECQ    R12
 	JZ      last
 
-	// for ; k > 1; k-- { dst[:lanes] = src[:w], 0…; dst += panel; src += stride }
+	// for ; k > 0; k-- { a row; dst += panel; src += stride }
 row:
-	VMASKMOVPS (DX), Y0, Y2
+	MOVQ BX, AX
+	MOVQ SI, CX
+	MOVQ R8, DX
+	SUBQ R9, DX
+	JL   rowRest
+
+rowPanel:
+	PREFETCHT0 (CX)(R11*8)
+	VMASKMOVPS (CX), Y0, Y2
 	VMOVUPS    Y2, (AX)
-	ADDQ       SI, DX
-	ADDQ       BX, AX
-	DECQ       DI
-	JNZ        row
+	ADDQ       DI, AX
+	ADDQ       R10, CX
+	SUBQ       R9, DX
+	JGE        rowPanel
+
+rowRest:
+	ADDQ       R9, DX
+	JZ         rowDone
+	PREFETCHT0 (CX)(R11*8)
+	VMASKMOVPS (CX), Y1, Y2
+	VMOVUPS    Y2, (AX)
+
+rowDone:
+	ADDQ R11, SI
+	ADDQ R10, BX
+	DECQ R12
+	JNZ  row
 
 last:
-	// dst[:panel] = src[:w], 0…
-	VMASKMOVPS (DX), Y0, Y2
-	VMASKMOVPS Y2, Y1, (AX)
+	MOVQ BX, AX
+	MOVQ SI, CX
+	MOVQ R8, DX
+	SUBQ R9, DX
+	JL   lastRest
+
+lastPanel:
+	PREFETCHT0 (CX)(R11*8)
+	VMASKMOVPS (CX), Y0, Y2
+	VMASKMOVPS Y2, Y0, (AX)
+	ADDQ       DI, AX
+	ADDQ       R10, CX
+	SUBQ       R9, DX
+	JGE        lastPanel
+
+lastRest:
+	ADDQ       R9, DX
+	JZ         lastDone
+	PREFETCHT0 (CX)(R11*8)
+	VMASKMOVPS (CX), Y1, Y1
+	VMASKMOVPS Y1, Y0, (AX)
+
+lastDone:
 	VZEROUPPER
 	RET
 
@@ -77,78 +127,99 @@ DATA signs<>+120(SB)/4, $+0
 DATA signs<>+124(SB)/4, $+0
 GLOBL signs<>(SB), RODATA|NOPTR, $128
 
-// func copyWideAVX2(dst *float32, src *float32, stride int, k int, w int)
-// Requires: AVX
-TEXT ·copyWideAVX2(SB), NOSPLIT, $0-40
+// func copyWideAVX2(dst *float32, panel int, apart int, src *float32, stride int, k int, w int)
+// Requires: AVX, MMX+
+TEXT ·copyWideAVX2(SB), NOSPLIT, $0-56
+	MOVQ    dst+0(FP), AX
+	MOVQ    src+24(FP), DX
+	MOVQ    apart+16(FP), BX
+	SHLQ    $0x02, BX
+	MOVQ    w+48(FP), SI
+	MOVQ    panel+8(FP), DI
+	MOVQ    DI, R8
+	SHLQ    $0x02, R8
+	MOVQ    stride+32(FP), R9
+	SHLQ    $0x02, R9
+	MOVQ    k+40(FP), R10
+	MOVQ    SI, CX
+	ANDQ    $0x0f, CX
+	LEAQ    signs<>+64(SB), R11
+	SHLQ    $0x02, CX
+	SUBQ    CX, R11
+	VMOVUPS (R11), Y0
+	VMOVUPS 32(R11), Y1
+
+	// for ; k > 0; k-- { a row; dst += panel; src += stride }
+row:
+	MOVQ AX, CX
+	MOVQ DX, R11
+	MOVQ SI, R12
+	SUBQ DI, R12
+	JL   rowRest
+
+rowPanel:
+	PREFETCHT0 (R11)(R9*8)
+	VMOVUPS    (R11), Y2
+	PREFETCHT0 32(R11)(R9*8)
+	VMOVUPS    32(R11), Y3
+	VMOVUPS    Y2, (CX)
+	VMOVUPS    Y3, 32(CX)
+	ADDQ       BX, CX
+	ADDQ       R8, R11
+	SUBQ       DI, R12
+	JGE        rowPanel
+
+rowRest:
+	ADDQ       DI, R12
+	JZ         rowDone
+	PREFETCHT0 (R11)(R9*8)
+	VMASKMOVPS (R11), Y0, Y2
+	PREFETCHT0 32(R11)(R9*8)
+	VMASKMOVPS 32(R11), Y1, Y3
+	VMOVUPS    Y2, (CX)
+	VMOVUPS    Y3, 32(CX)
+
+rowDone:
+	ADDQ R9, DX
+	ADDQ R8, AX
+	DECQ R10
+	JNZ  row
+	VZEROUPPER
+	RET
+
+// func transposeAVX2(dst *float32, src *float32, stride int, k int)
+// Requires: AVX, MMX+
+TEXT ·transposeAVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), DX
-	MOVQ stride+16(FP), BX
-	SHLQ $0x02, BX
-	MOVQ k+24(FP), SI
-	MOVQ w+32(FP), CX
-	CMPQ CX, $0x10
-	JNE  narrow
-
-	// for ; k > 0; k-- { dst[:2·lanes] = src[:2·lanes]; dst += 2·lanes; src += stride }
-full:
-	VMOVUPS (DX), Y0
-	VMOVUPS 32(DX), Y1
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
-	ADDQ    BX, DX
-	ADDQ    $0x40, AX
-	DECQ    SI
-	JNZ     full
-	VZEROUPPER
-	RET
-
-narrow:
-	// the same with dst[:2·lanes] = src[:w], 0…
-	LEAQ    signs<>+64(SB), DI
-	SHLQ    $0x02, CX
-	SUBQ    CX, DI
-	VMOVUPS (DI), Y2
-	VMOVUPS 32(DI), Y3
-
-row:
-	VMASKMOVPS (DX), Y2, Y0
-	VMASKMOVPS 32(DX), Y3, Y1
-	VMOVUPS    Y0, (AX)
-	VMOVUPS    Y1, 32(AX)
-	ADDQ       BX, DX
-	ADDQ       $0x40, AX
-	DECQ       SI
-	JNZ        row
-	VZEROUPPER
-	RET
-
-// func transposeAVX2(dst *float32, panel int, src *float32, stride int, k int)
-// Requires: AVX
-TEXT ·transposeAVX2(SB), NOSPLIT, $0-40
-	MOVQ dst+0(FP), AX
-	MOVQ src+16(FP), DX
-	MOVQ k+32(FP), BX
-	MOVQ panel+8(FP), SI
+	MOVQ k+24(FP), BX
+	MOVQ stride+16(FP), SI
 	SHLQ $0x02, SI
-	MOVQ stride+24(FP), DI
-	SHLQ $0x02, DI
-	LEAQ (DI)(DI*2), R8
-	LEAQ (R8)(DI*2), R9
-	LEAQ (R9)(DI*2), R10
+	LEAQ (SI)(SI*2), DI
+	LEAQ (DI)(SI*2), R8
+	LEAQ (R8)(SI*2), R9
 	SUBQ $0x08, BX
 	JL   tail
 
 	// for ; k >= 0; k -= 8 { a square, whole }
 square:
-	LEAQ       (DX)(DI*8), CX
+	LEAQ       (DX)(SI*8), CX
 	VMOVUPS    (DX), Y0
-	VMOVUPS    (DX)(DI*1), Y1
-	VMOVUPS    (DX)(DI*2), Y2
-	VMOVUPS    (DX)(R8*1), Y3
-	VMOVUPS    (DX)(DI*4), Y4
-	VMOVUPS    (DX)(R9*1), Y5
-	VMOVUPS    (DX)(R8*2), Y6
-	VMOVUPS    (DX)(R10*1), Y7
+	PREFETCHT0 512(DX)
+	VMOVUPS    (DX)(SI*1), Y1
+	PREFETCHT0 512(DX)(SI*1)
+	VMOVUPS    (DX)(SI*2), Y2
+	PREFETCHT0 512(DX)(SI*2)
+	VMOVUPS    (DX)(DI*1), Y3
+	PREFETCHT0 512(DX)(DI*1)
+	VMOVUPS    (DX)(SI*4), Y4
+	PREFETCHT0 512(DX)(SI*4)
+	VMOVUPS    (DX)(R8*1), Y5
+	PREFETCHT0 512(DX)(R8*1)
+	VMOVUPS    (DX)(DI*2), Y6
+	PREFETCHT0 512(DX)(DI*2)
+	VMOVUPS    (DX)(R9*1), Y7
+	PREFETCHT0 512(DX)(R9*1)
 	VUNPCKLPS  Y1, Y0, Y8
 	VUNPCKHPS  Y1, Y0, Y0
 	VUNPCKLPS  Y3, Y2, Y1
@@ -174,21 +245,21 @@ square:
 	VPERM2F128 $0x20, Y4, Y0, Y8
 	VPERM2F128 $0x31, Y4, Y0, Y0
 	VMOVUPS    Y6, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	VMOVUPS    Y7, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	VMOVUPS    Y2, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	VMOVUPS    Y8, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	VMOVUPS    Y3, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	VMOVUPS    Y1, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	VMOVUPS    Y5, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	VMOVUPS    Y0, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	ADDQ       $0x20, DX
 	SUBQ       $0x08, BX
 	JGE        square
@@ -197,20 +268,20 @@ tail:
 	// the rest: k columns of a square
 	ADDQ       $0x08, BX
 	JZ         done
-	LEAQ       signs<>+64(SB), R11
+	LEAQ       signs<>+64(SB), R10
 	MOVQ       BX, CX
 	SHLQ       $0x02, CX
-	SUBQ       CX, R11
-	VMOVUPS    (R11), Y0
-	LEAQ       (DX)(DI*8), CX
+	SUBQ       CX, R10
+	VMOVUPS    (R10), Y0
+	LEAQ       (DX)(SI*8), CX
 	VMASKMOVPS (DX), Y0, Y1
-	VMASKMOVPS (DX)(DI*1), Y0, Y2
-	VMASKMOVPS (DX)(DI*2), Y0, Y3
-	VMASKMOVPS (DX)(R8*1), Y0, Y4
-	VMASKMOVPS (DX)(DI*4), Y0, Y5
-	VMASKMOVPS (DX)(R9*1), Y0, Y6
-	VMASKMOVPS (DX)(R8*2), Y0, Y7
-	VMASKMOVPS (DX)(R10*1), Y0, Y0
+	VMASKMOVPS (DX)(SI*1), Y0, Y2
+	VMASKMOVPS (DX)(SI*2), Y0, Y3
+	VMASKMOVPS (DX)(DI*1), Y0, Y4
+	VMASKMOVPS (DX)(SI*4), Y0, Y5
+	VMASKMOVPS (DX)(R8*1), Y0, Y6
+	VMASKMOVPS (DX)(DI*2), Y0, Y7
+	VMASKMOVPS (DX)(R9*1), Y0, Y0
 	VUNPCKLPS  Y2, Y1, Y8
 	VUNPCKHPS  Y2, Y1, Y1
 	VUNPCKLPS  Y4, Y3, Y2
@@ -236,35 +307,35 @@ tail:
 	VPERM2F128 $0x20, Y0, Y1, Y8
 	VPERM2F128 $0x31, Y0, Y1, Y0
 	VMOVUPS    Y5, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Y7, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Y3, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Y8, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Y4, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Y2, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Y6, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Y0, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 
@@ -272,17 +343,15 @@ done:
 	VZEROUPPER
 	RET
 
-// func transposeEdgeAVX2(dst *float32, panel int, src *float32, stride int, k int, w int)
-// Requires: AVX, CMOV
-TEXT ·transposeEdgeAVX2(SB), NOSPLIT, $0-48
+// func transposeEdgeAVX2(dst *float32, src *float32, stride int, k int, w int)
+// Requires: AVX, CMOV, MMX+
+TEXT ·transposeEdgeAVX2(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), AX
-	MOVQ src+16(FP), DX
-	MOVQ k+32(FP), BX
-	MOVQ panel+8(FP), SI
+	MOVQ src+8(FP), DX
+	MOVQ k+24(FP), BX
+	MOVQ stride+16(FP), SI
 	SHLQ $0x02, SI
-	MOVQ stride+24(FP), DI
-	SHLQ $0x02, DI
-	MOVQ w+40(FP), R8
+	MOVQ w+32(FP), DI
 	SUBQ $0x08, BX
 	JL   tail
 
@@ -290,34 +359,42 @@ TEXT ·transposeEdgeAVX2(SB), NOSPLIT, $0-48
 square:
 	MOVQ       DX, CX
 	VMOVUPS    (CX), Y0
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x01
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x01
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Y1
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x02
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x02
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Y2
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x03
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x03
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Y3
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x04
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x04
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Y4
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x05
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x05
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Y5
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x06
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x06
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Y6
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x07
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x07
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Y7
+	PREFETCHT0 512(CX)
 	VUNPCKLPS  Y1, Y0, Y8
 	VUNPCKHPS  Y1, Y0, Y0
 	VUNPCKLPS  Y3, Y2, Y1
@@ -343,21 +420,21 @@ square:
 	VPERM2F128 $0x20, Y4, Y0, Y8
 	VPERM2F128 $0x31, Y4, Y0, Y0
 	VMOVUPS    Y6, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	VMOVUPS    Y7, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	VMOVUPS    Y2, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	VMOVUPS    Y8, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	VMOVUPS    Y3, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	VMOVUPS    Y1, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	VMOVUPS    Y5, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	VMOVUPS    Y0, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	ADDQ       $0x20, DX
 	SUBQ       $0x08, BX
 	JGE        square
@@ -366,39 +443,39 @@ tail:
 	// the rest: k columns of a square
 	ADDQ       $0x08, BX
 	JZ         done
-	LEAQ       signs<>+64(SB), R9
+	LEAQ       signs<>+64(SB), R8
 	MOVQ       BX, CX
 	SHLQ       $0x02, CX
-	SUBQ       CX, R9
-	VMOVUPS    (R9), Y0
+	SUBQ       CX, R8
+	VMOVUPS    (R8), Y0
 	MOVQ       DX, CX
 	VMASKMOVPS (CX), Y0, Y1
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x01
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x01
 	CMOVQGT    DX, CX
 	VMASKMOVPS (CX), Y0, Y2
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x02
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x02
 	CMOVQGT    DX, CX
 	VMASKMOVPS (CX), Y0, Y3
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x03
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x03
 	CMOVQGT    DX, CX
 	VMASKMOVPS (CX), Y0, Y4
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x04
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x04
 	CMOVQGT    DX, CX
 	VMASKMOVPS (CX), Y0, Y5
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x05
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x05
 	CMOVQGT    DX, CX
 	VMASKMOVPS (CX), Y0, Y6
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x06
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x06
 	CMOVQGT    DX, CX
 	VMASKMOVPS (CX), Y0, Y7
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x07
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x07
 	CMOVQGT    DX, CX
 	VMASKMOVPS (CX), Y0, Y0
 	VUNPCKLPS  Y2, Y1, Y8
@@ -426,35 +503,35 @@ tail:
 	VPERM2F128 $0x20, Y0, Y1, Y8
 	VPERM2F128 $0x31, Y0, Y1, Y0
 	VMOVUPS    Y5, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Y7, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Y3, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Y8, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Y4, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Y2, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Y6, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Y0, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x40, AX
 	DECQ       BX
 	JZ         done
 
@@ -462,126 +539,206 @@ done:
 	VZEROUPPER
 	RET
 
-// func copyNarrowAVX512(dst *float32, panel int, src *float32, stride int, k int, w int)
-// Requires: AVX, AVX512F
-TEXT ·copyNarrowAVX512(SB), NOSPLIT, $0-48
-	MOVQ  dst+0(FP), AX
-	MOVQ  src+16(FP), DX
-	MOVQ  panel+8(FP), BX
-	MOVQ  stride+24(FP), SI
-	SHLQ  $0x02, SI
-	MOVQ  k+32(FP), DI
-	MOVQ  w+40(FP), CX
-	MOVQ  $+1, R8
-	SHLQ  CL, R8
-	DECQ  R8
-	KMOVW R8, K1
-	MOVQ  BX, CX
-	MOVQ  $+1, R8
-	SHLQ  CL, R8
-	DECQ  R8
-	KMOVW R8, K2
-	SHLQ  $0x02, BX
-	DECQ  DI
+// func copyNarrowAVX512(dst *float32, panel int, apart int, src *float32, stride int, k int, w int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·copyNarrowAVX512(SB), NOSPLIT, $0-56
+	MOVQ  dst+0(FP), BX
+	MOVQ  src+24(FP), SI
+	MOVQ  apart+16(FP), DI
+	SHLQ  $0x02, DI
+	MOVQ  w+48(FP), R8
+	MOVQ  panel+8(FP), R9
+	MOVQ  R9, R10
+	SHLQ  $0x02, R10
+	MOVQ  stride+32(FP), R11
+	SHLQ  $0x02, R11
+	MOVQ  k+40(FP), R12
+	MOVQ  R9, CX
+	MOVQ  $+1, AX
+	SHLQ  CL, AX
+	DECQ  AX
+	KMOVW AX, K1
+
+	// rest = w % panel, 0 for none
+	MOVQ  R8, AX
+	XORL  DX, DX
+	DIVQ  R9
+	MOVQ  DX, AX
+	MOVQ  AX, CX
+	MOVQ  $+1, AX
+	SHLQ  CL, AX
+	DECQ  AX
+	KMOVW AX, K2
+	DECQ  R12
 	JZ    last
 
-	// for ; k > 1; k-- { dst[:lanes] = src[:w], 0…; dst += panel; src += stride }
+	// for ; k > 0; k-- { a row; dst += panel; src += stride }
 row:
-	VMOVUPS.Z (DX), K1, Z0
-	VMOVUPS   Z0, (AX)
-	ADDQ      SI, DX
-	ADDQ      BX, AX
-	DECQ      DI
-	JNZ       row
+	MOVQ BX, AX
+	MOVQ SI, CX
+	MOVQ R8, DX
+	SUBQ R9, DX
+	JL   rowRest
+
+rowPanel:
+	PREFETCHT0 (CX)(R11*8)
+	VMOVUPS.Z  (CX), K1, Z0
+	VMOVUPS    Z0, (AX)
+	ADDQ       DI, AX
+	ADDQ       R10, CX
+	SUBQ       R9, DX
+	JGE        rowPanel
+
+rowRest:
+	ADDQ       R9, DX
+	JZ         rowDone
+	PREFETCHT0 (CX)(R11*8)
+	VMOVUPS.Z  (CX), K2, Z0
+	VMOVUPS    Z0, (AX)
+
+rowDone:
+	ADDQ R11, SI
+	ADDQ R10, BX
+	DECQ R12
+	JNZ  row
 
 last:
-	// dst[:panel] = src[:w], 0…
-	VMOVUPS.Z (DX), K1, Z0
-	VMOVUPS   Z0, K2, (AX)
+	MOVQ BX, AX
+	MOVQ SI, CX
+	MOVQ R8, DX
+	SUBQ R9, DX
+	JL   lastRest
+
+lastPanel:
+	PREFETCHT0 (CX)(R11*8)
+	VMOVUPS.Z  (CX), K1, Z0
+	VMOVUPS    Z0, K1, (AX)
+	ADDQ       DI, AX
+	ADDQ       R10, CX
+	SUBQ       R9, DX
+	JGE        lastPanel
+
+lastRest:
+	ADDQ       R9, DX
+	JZ         lastDone
+	PREFETCHT0 (CX)(R11*8)
+	VMOVUPS.Z  (CX), K2, Z0
+	VMOVUPS    Z0, K1, (AX)
+
+lastDone:
 	VZEROUPPER
 	RET
 
-// func copyWideAVX512(dst *float32, src *float32, stride int, k int, w int)
-// Requires: AVX, AVX512F
-TEXT ·copyWideAVX512(SB), NOSPLIT, $0-40
+// func copyWideAVX512(dst *float32, panel int, apart int, src *float32, stride int, k int, w int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·copyWideAVX512(SB), NOSPLIT, $0-56
+	MOVQ  dst+0(FP), AX
+	MOVQ  src+24(FP), DX
+	MOVQ  apart+16(FP), BX
+	SHLQ  $0x02, BX
+	MOVQ  w+48(FP), SI
+	MOVQ  panel+8(FP), DI
+	MOVQ  DI, R8
+	SHLQ  $0x02, R8
+	MOVQ  stride+32(FP), R9
+	SHLQ  $0x02, R9
+	MOVQ  k+40(FP), R10
+	MOVQ  SI, CX
+	ANDQ  $0x1f, CX
+	MOVQ  $+1, R11
+	SHLQ  CL, R11
+	DECQ  R11
+	KMOVW R11, K1
+	SHRQ  $0x10, R11
+	KMOVW R11, K2
+
+	// for ; k > 0; k-- { a row; dst += panel; src += stride }
+row:
+	MOVQ AX, CX
+	MOVQ DX, R11
+	MOVQ SI, R12
+	SUBQ DI, R12
+	JL   rowRest
+
+rowPanel:
+	PREFETCHT0 (R11)(R9*8)
+	VMOVUPS    (R11), Z0
+	PREFETCHT0 64(R11)(R9*8)
+	VMOVUPS    64(R11), Z1
+	VMOVUPS    Z0, (CX)
+	VMOVUPS    Z1, 64(CX)
+	ADDQ       BX, CX
+	ADDQ       R8, R11
+	SUBQ       DI, R12
+	JGE        rowPanel
+
+rowRest:
+	ADDQ       DI, R12
+	JZ         rowDone
+	PREFETCHT0 (R11)(R9*8)
+	VMOVUPS.Z  (R11), K1, Z0
+	PREFETCHT0 64(R11)(R9*8)
+	VMOVUPS.Z  64(R11), K2, Z1
+	VMOVUPS    Z0, (CX)
+	VMOVUPS    Z1, 64(CX)
+
+rowDone:
+	ADDQ R9, DX
+	ADDQ R8, AX
+	DECQ R10
+	JNZ  row
+	VZEROUPPER
+	RET
+
+// func transposeAVX512(dst *float32, src *float32, stride int, k int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·transposeAVX512(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), DX
-	MOVQ stride+16(FP), BX
-	SHLQ $0x02, BX
-	MOVQ k+24(FP), SI
-	MOVQ w+32(FP), CX
-	CMPQ CX, $0x20
-	JNE  narrow
-
-	// for ; k > 0; k-- { dst[:2·lanes] = src[:2·lanes]; dst += 2·lanes; src += stride }
-full:
-	VMOVUPS (DX), Z0
-	VMOVUPS 64(DX), Z1
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    BX, DX
-	ADDQ    $0x80, AX
-	DECQ    SI
-	JNZ     full
-	VZEROUPPER
-	RET
-
-narrow:
-	// the same with dst[:2·lanes] = src[:w], 0…
-	MOVQ  $+1, DI
-	SHLQ  CL, DI
-	DECQ  DI
-	KMOVW DI, K1
-	SHRQ  $0x10, DI
-	KMOVW DI, K2
-
-row:
-	VMOVUPS.Z (DX), K1, Z0
-	VMOVUPS.Z 64(DX), K2, Z1
-	VMOVUPS   Z0, (AX)
-	VMOVUPS   Z1, 64(AX)
-	ADDQ      BX, DX
-	ADDQ      $0x80, AX
-	DECQ      SI
-	JNZ       row
-	VZEROUPPER
-	RET
-
-// func transposeAVX512(dst *float32, panel int, src *float32, stride int, k int)
-// Requires: AVX, AVX512F
-TEXT ·transposeAVX512(SB), NOSPLIT, $0-40
-	MOVQ dst+0(FP), AX
-	MOVQ src+16(FP), DX
-	MOVQ k+32(FP), BX
-	MOVQ panel+8(FP), SI
+	MOVQ k+24(FP), BX
+	MOVQ stride+16(FP), SI
 	SHLQ $0x02, SI
-	MOVQ stride+24(FP), DI
-	SHLQ $0x02, DI
-	LEAQ (DI)(DI*2), R8
-	LEAQ (R8)(DI*2), R9
-	LEAQ (R9)(DI*2), R10
+	LEAQ (SI)(SI*2), DI
+	LEAQ (DI)(SI*2), R8
+	LEAQ (R8)(SI*2), R9
 	SUBQ $0x10, BX
 	JL   tail
 
 	// for ; k >= 0; k -= 16 { a square, whole }
 square:
-	LEAQ       (DX)(DI*8), CX
+	LEAQ       (DX)(SI*8), CX
 	VMOVUPS    (DX), Z0
-	VMOVUPS    (DX)(DI*1), Z1
-	VMOVUPS    (DX)(DI*2), Z2
-	VMOVUPS    (DX)(R8*1), Z3
-	VMOVUPS    (DX)(DI*4), Z4
-	VMOVUPS    (DX)(R9*1), Z5
-	VMOVUPS    (DX)(R8*2), Z6
-	VMOVUPS    (DX)(R10*1), Z7
+	PREFETCHT0 512(DX)
+	VMOVUPS    (DX)(SI*1), Z1
+	PREFETCHT0 512(DX)(SI*1)
+	VMOVUPS    (DX)(SI*2), Z2
+	PREFETCHT0 512(DX)(SI*2)
+	VMOVUPS    (DX)(DI*1), Z3
+	PREFETCHT0 512(DX)(DI*1)
+	VMOVUPS    (DX)(SI*4), Z4
+	PREFETCHT0 512(DX)(SI*4)
+	VMOVUPS    (DX)(R8*1), Z5
+	PREFETCHT0 512(DX)(R8*1)
+	VMOVUPS    (DX)(DI*2), Z6
+	PREFETCHT0 512(DX)(DI*2)
+	VMOVUPS    (DX)(R9*1), Z7
+	PREFETCHT0 512(DX)(R9*1)
 	VMOVUPS    (CX), Z8
-	VMOVUPS    (CX)(DI*1), Z9
-	VMOVUPS    (CX)(DI*2), Z10
-	VMOVUPS    (CX)(R8*1), Z11
-	VMOVUPS    (CX)(DI*4), Z12
-	VMOVUPS    (CX)(R9*1), Z13
-	VMOVUPS    (CX)(R8*2), Z14
-	VMOVUPS    (CX)(R10*1), Z15
+	PREFETCHT0 512(CX)
+	VMOVUPS    (CX)(SI*1), Z9
+	PREFETCHT0 512(CX)(SI*1)
+	VMOVUPS    (CX)(SI*2), Z10
+	PREFETCHT0 512(CX)(SI*2)
+	VMOVUPS    (CX)(DI*1), Z11
+	PREFETCHT0 512(CX)(DI*1)
+	VMOVUPS    (CX)(SI*4), Z12
+	PREFETCHT0 512(CX)(SI*4)
+	VMOVUPS    (CX)(R8*1), Z13
+	PREFETCHT0 512(CX)(R8*1)
+	VMOVUPS    (CX)(DI*2), Z14
+	PREFETCHT0 512(CX)(DI*2)
+	VMOVUPS    (CX)(R9*1), Z15
+	PREFETCHT0 512(CX)(R9*1)
 	VUNPCKLPS  Z1, Z0, Z16
 	VUNPCKHPS  Z1, Z0, Z0
 	VUNPCKLPS  Z3, Z2, Z1
@@ -647,37 +804,37 @@ square:
 	VSHUFF32X4 $0x88, Z8, Z0, Z9
 	VSHUFF32X4 $0xdd, Z8, Z0, Z0
 	VMOVUPS    Z15, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z10, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z13, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z12, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z14, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z11, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z16, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z9, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z7, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z2, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z6, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z4, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z3, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z1, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z5, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z0, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	ADDQ       $0x40, DX
 	SUBQ       $0x10, BX
 	JGE        square
@@ -687,27 +844,27 @@ tail:
 	ADDQ       $0x10, BX
 	JZ         done
 	MOVQ       BX, CX
-	MOVQ       $+1, R11
-	SHLQ       CL, R11
-	DECQ       R11
-	KMOVW      R11, K1
-	LEAQ       (DX)(DI*8), CX
+	MOVQ       $+1, R10
+	SHLQ       CL, R10
+	DECQ       R10
+	KMOVW      R10, K1
+	LEAQ       (DX)(SI*8), CX
 	VMOVUPS.Z  (DX), K1, Z0
-	VMOVUPS.Z  (DX)(DI*1), K1, Z1
-	VMOVUPS.Z  (DX)(DI*2), K1, Z2
-	VMOVUPS.Z  (DX)(R8*1), K1, Z3
-	VMOVUPS.Z  (DX)(DI*4), K1, Z4
-	VMOVUPS.Z  (DX)(R9*1), K1, Z5
-	VMOVUPS.Z  (DX)(R8*2), K1, Z6
-	VMOVUPS.Z  (DX)(R10*1), K1, Z7
+	VMOVUPS.Z  (DX)(SI*1), K1, Z1
+	VMOVUPS.Z  (DX)(SI*2), K1, Z2
+	VMOVUPS.Z  (DX)(DI*1), K1, Z3
+	VMOVUPS.Z  (DX)(SI*4), K1, Z4
+	VMOVUPS.Z  (DX)(R8*1), K1, Z5
+	VMOVUPS.Z  (DX)(DI*2), K1, Z6
+	VMOVUPS.Z  (DX)(R9*1), K1, Z7
 	VMOVUPS.Z  (CX), K1, Z8
-	VMOVUPS.Z  (CX)(DI*1), K1, Z9
-	VMOVUPS.Z  (CX)(DI*2), K1, Z10
-	VMOVUPS.Z  (CX)(R8*1), K1, Z11
-	VMOVUPS.Z  (CX)(DI*4), K1, Z12
-	VMOVUPS.Z  (CX)(R9*1), K1, Z13
-	VMOVUPS.Z  (CX)(R8*2), K1, Z14
-	VMOVUPS.Z  (CX)(R10*1), K1, Z15
+	VMOVUPS.Z  (CX)(SI*1), K1, Z9
+	VMOVUPS.Z  (CX)(SI*2), K1, Z10
+	VMOVUPS.Z  (CX)(DI*1), K1, Z11
+	VMOVUPS.Z  (CX)(SI*4), K1, Z12
+	VMOVUPS.Z  (CX)(R8*1), K1, Z13
+	VMOVUPS.Z  (CX)(DI*2), K1, Z14
+	VMOVUPS.Z  (CX)(R9*1), K1, Z15
 	VUNPCKLPS  Z1, Z0, Z16
 	VUNPCKHPS  Z1, Z0, Z0
 	VUNPCKLPS  Z3, Z2, Z1
@@ -773,67 +930,67 @@ tail:
 	VSHUFF32X4 $0x88, Z8, Z0, Z9
 	VSHUFF32X4 $0xdd, Z8, Z0, Z0
 	VMOVUPS    Z15, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z10, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z13, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z12, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z14, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z11, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z16, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z9, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z7, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z2, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z6, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z4, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z3, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z1, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z5, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z0, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 
@@ -841,17 +998,15 @@ done:
 	VZEROUPPER
 	RET
 
-// func transposeEdgeAVX512(dst *float32, panel int, src *float32, stride int, k int, w int)
-// Requires: AVX, AVX512F, CMOV
-TEXT ·transposeEdgeAVX512(SB), NOSPLIT, $0-48
+// func transposeEdgeAVX512(dst *float32, src *float32, stride int, k int, w int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·transposeEdgeAVX512(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), AX
-	MOVQ src+16(FP), DX
-	MOVQ k+32(FP), BX
-	MOVQ panel+8(FP), SI
+	MOVQ src+8(FP), DX
+	MOVQ k+24(FP), BX
+	MOVQ stride+16(FP), SI
 	SHLQ $0x02, SI
-	MOVQ stride+24(FP), DI
-	SHLQ $0x02, DI
-	MOVQ w+40(FP), R8
+	MOVQ w+32(FP), DI
 	SUBQ $0x10, BX
 	JL   tail
 
@@ -859,66 +1014,82 @@ TEXT ·transposeEdgeAVX512(SB), NOSPLIT, $0-48
 square:
 	MOVQ       DX, CX
 	VMOVUPS    (CX), Z0
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x01
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x01
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Z1
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x02
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x02
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Z2
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x03
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x03
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Z3
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x04
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x04
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Z4
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x05
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x05
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Z5
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x06
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x06
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Z6
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x07
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x07
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Z7
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x08
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x08
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Z8
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x09
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x09
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Z9
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x0a
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x0a
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Z10
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x0b
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x0b
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Z11
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x0c
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x0c
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Z12
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x0d
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x0d
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Z13
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x0e
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x0e
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Z14
-	LEAQ       (CX)(DI*1), R9
-	CMPQ       R8, $0x0f
-	CMOVQGT    R9, CX
+	PREFETCHT0 512(CX)
+	LEAQ       (CX)(SI*1), R8
+	CMPQ       DI, $0x0f
+	CMOVQGT    R8, CX
 	VMOVUPS    (CX), Z15
+	PREFETCHT0 512(CX)
 	VUNPCKLPS  Z1, Z0, Z16
 	VUNPCKHPS  Z1, Z0, Z0
 	VUNPCKLPS  Z3, Z2, Z1
@@ -984,37 +1155,37 @@ square:
 	VSHUFF32X4 $0x88, Z8, Z0, Z9
 	VSHUFF32X4 $0xdd, Z8, Z0, Z0
 	VMOVUPS    Z15, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z10, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z13, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z12, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z14, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z11, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z16, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z9, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z7, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z2, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z6, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z4, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z3, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z1, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z5, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	VMOVUPS    Z0, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	ADDQ       $0x40, DX
 	SUBQ       $0x10, BX
 	JGE        square
@@ -1024,70 +1195,70 @@ tail:
 	ADDQ       $0x10, BX
 	JZ         done
 	MOVQ       BX, CX
-	MOVQ       $+1, R9
-	SHLQ       CL, R9
-	DECQ       R9
-	KMOVW      R9, K1
+	MOVQ       $+1, R8
+	SHLQ       CL, R8
+	DECQ       R8
+	KMOVW      R8, K1
 	MOVQ       DX, CX
 	VMOVUPS.Z  (CX), K1, Z0
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x01
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x01
 	CMOVQGT    DX, CX
 	VMOVUPS.Z  (CX), K1, Z1
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x02
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x02
 	CMOVQGT    DX, CX
 	VMOVUPS.Z  (CX), K1, Z2
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x03
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x03
 	CMOVQGT    DX, CX
 	VMOVUPS.Z  (CX), K1, Z3
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x04
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x04
 	CMOVQGT    DX, CX
 	VMOVUPS.Z  (CX), K1, Z4
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x05
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x05
 	CMOVQGT    DX, CX
 	VMOVUPS.Z  (CX), K1, Z5
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x06
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x06
 	CMOVQGT    DX, CX
 	VMOVUPS.Z  (CX), K1, Z6
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x07
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x07
 	CMOVQGT    DX, CX
 	VMOVUPS.Z  (CX), K1, Z7
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x08
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x08
 	CMOVQGT    DX, CX
 	VMOVUPS.Z  (CX), K1, Z8
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x09
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x09
 	CMOVQGT    DX, CX
 	VMOVUPS.Z  (CX), K1, Z9
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x0a
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x0a
 	CMOVQGT    DX, CX
 	VMOVUPS.Z  (CX), K1, Z10
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x0b
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x0b
 	CMOVQGT    DX, CX
 	VMOVUPS.Z  (CX), K1, Z11
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x0c
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x0c
 	CMOVQGT    DX, CX
 	VMOVUPS.Z  (CX), K1, Z12
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x0d
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x0d
 	CMOVQGT    DX, CX
 	VMOVUPS.Z  (CX), K1, Z13
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x0e
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x0e
 	CMOVQGT    DX, CX
 	VMOVUPS.Z  (CX), K1, Z14
-	LEAQ       (CX)(DI*1), DX
-	CMPQ       R8, $0x0f
+	LEAQ       (CX)(SI*1), DX
+	CMPQ       DI, $0x0f
 	CMOVQGT    DX, CX
 	VMOVUPS.Z  (CX), K1, Z15
 	VUNPCKLPS  Z1, Z0, Z16
@@ -1155,67 +1326,67 @@ tail:
 	VSHUFF32X4 $0x88, Z8, Z0, Z9
 	VSHUFF32X4 $0xdd, Z8, Z0, Z0
 	VMOVUPS    Z15, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z10, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z13, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z12, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z14, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z11, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z16, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z9, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z7, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z2, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z6, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z4, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z3, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z1, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z5, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 	VMOVUPS    Z0, (AX)
-	ADDQ       SI, AX
+	ADDQ       $0x80, AX
 	DECQ       BX
 	JZ         done
 

@@ -2,47 +2,47 @@
 
 package kernel
 
-// The packing routines of the assembly cover what products ask for often:
-// panels of one or two registers. Longer rows are copied by the runtime.
+// The packing routines of the assembly cover panels of one or two registers.
+// Longer rows are copied by the runtime.
 
-func packAVX2(dst []float32, panel int, src []float32, stride, k, w int) {
+func packAVX2(dst []float32, panel, apart int, src []float32, stride, k, w int) {
 	switch {
 	case panel == 16:
-		copyWideAVX2(&dst[0], &src[0], stride, k, w)
+		copyWideAVX2(&dst[0], panel, apart, &src[0], stride, k, w)
 	case panel >= 4 && panel <= 8:
-		copyNarrowAVX2(&dst[0], panel, &src[0], stride, k, w)
+		copyNarrowAVX2(&dst[0], panel, apart, &src[0], stride, k, w)
 	default:
-		packGeneric(dst, panel, src, stride, k, w)
+		packGeneric(dst, panel, apart, src, stride, k, w)
 	}
 }
 
-func packAVX512(dst []float32, panel int, src []float32, stride, k, w int) {
+func packAVX512(dst []float32, panel, apart int, src []float32, stride, k, w int) {
 	switch {
 	case panel == 32:
-		copyWideAVX512(&dst[0], &src[0], stride, k, w)
+		copyWideAVX512(&dst[0], panel, apart, &src[0], stride, k, w)
 	case panel >= 8 && panel <= 16:
-		copyNarrowAVX512(&dst[0], panel, &src[0], stride, k, w)
+		copyNarrowAVX512(&dst[0], panel, apart, &src[0], stride, k, w)
 	default:
-		packGeneric(dst, panel, src, stride, k, w)
+		packGeneric(dst, panel, apart, src, stride, k, w)
 	}
 }
 
-func packTAVX2(dst []float32, panel int, src []float32, stride, k, w int) {
+func packTAVX2(dst []float32, src []float32, stride, k, w int) {
 	for j := 0; j < w; j += 8 {
 		if n := w - j; n >= 8 {
-			transposeAVX2(&dst[j], panel, &src[j*stride], stride, k)
+			transposeAVX2(&dst[j], &src[j*stride], stride, k)
 		} else {
-			transposeEdgeAVX2(&dst[j], panel, &src[j*stride], stride, k, n)
+			transposeEdgeAVX2(&dst[j], &src[j*stride], stride, k, n)
 		}
 	}
 }
 
-func packTAVX512(dst []float32, panel int, src []float32, stride, k, w int) {
+func packTAVX512(dst []float32, src []float32, stride, k, w int) {
 	for j := 0; j < w; j += 16 {
 		if n := w - j; n >= 16 {
-			transposeAVX512(&dst[j], panel, &src[j*stride], stride, k)
+			transposeAVX512(&dst[j], &src[j*stride], stride, k)
 		} else {
-			transposeEdgeAVX512(&dst[j], panel, &src[j*stride], stride, k, n)
+			transposeEdgeAVX512(&dst[j], &src[j*stride], stride, k, n)
 		}
 	}
 }

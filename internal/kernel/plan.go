@@ -7,9 +7,9 @@ import "sync"
 // the caches of other x86-64 servers are of about these sizes.
 const (
 	l2Block   = 64 << 10 // a block of A, and one of B: together half of an L2 of 1 MiB
-	l3Slab    = 2 << 20  // copy of A: a part of L3
+	l3Slab    = 1 << 20  // a slab of A: a part of L3, which is shared
 	minShared = 2 << 20  // products (m·n·k) below this stay on one thread: about 15 µs
-	minPacked = 32 << 10 // elements of A that one chunk of the pool packs
+	packTiles = 8        // tiles' rows of A that one chunk of the pool packs
 )
 
 // plan chooses the block sizes. The results do not depend on them but for kc,
@@ -19,13 +19,14 @@ func (g *product[T]) plan(threads int) {
 	g.kc = min(g.k, roundUp(ceilDiv(g.k, ceilDiv(g.k, g.kernel.kc)), 16))
 	// An odd number of cache lines between rows spreads them over all sets.
 	g.lead = roundUp(g.kc, 32) + 16
-	g.slab = max(l3Slab/max(g.m, 1)/g.kc, 1) * g.kc
+	g.slabK = max(l3Slab/g.m/g.kc, 1) * g.kc
+	g.slabM = roundUp(min(g.m, max(l3Slab/g.kc, mr)), mr)
 	g.mc = max(l2Block/g.kc/mr, 1) * mr
 
 	widest := max(l2Block/(g.kc*nr), 1)
 	panels := ceilDiv(g.n, nr)
 	g.cols = min(widest, max(panels/(8*threads), 1)) * nr
-	g.rows = roundUp(ceilDiv(g.m, rowBlocks(ceilDiv(g.n, g.cols), ceilDiv(g.m, mr), threads)), mr)
+	g.rows = roundUp(ceilDiv(g.slabM, rowBlocks(ceilDiv(g.n, g.cols), g.slabM/mr, threads)), mr)
 	g.pack = g.worthPacking()
 }
 
@@ -58,11 +59,11 @@ func (g *product[T]) worthPacking() bool {
 
 // packedSize is the number of elements that a packed slab takes.
 func (g *product[T]) packedSize() int {
-	slab := min(g.slab, roundUp(g.k, g.kc))
+	steps := ceilDiv(min(g.slabK, g.k), g.kc)
 	if g.a.inner == 1 {
-		return slab / g.kc * g.m * g.lead
+		return steps * g.slabM * g.lead
 	}
-	return slab * roundUp(g.m, g.kernel.mr)
+	return steps * g.slabM * g.kc
 }
 
 // buffers keeps the memory of packed operands between products.

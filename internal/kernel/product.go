@@ -18,7 +18,7 @@ func newSide[T Float](data []T, stride int, transposed bool) side[T] {
 
 // product is one C = A·B in progress. Its loops, from the outside in:
 //
-//	slabs of k, so that the copy of A stays small         (one after the other)
+//	slabs of A, so that it stays in L3 while B passes by  (one after the other)
 //	  blocks of C, rows×cols, shared out to the pool
 //	    steps of kc along k: the block's part of B packed (L2)
 //	      mc rows of A                                    (L2)
@@ -36,12 +36,13 @@ type product[T Float] struct {
 	a, b       side[T]
 	accumulate bool
 
-	kc, slab   int  // step along k; k per slab, a multiple of kc
-	rows, cols int  // a block of C
-	mc         int  // rows of A at a time within a block
-	pack       bool // A is copied before use
-	packed     []T  // copy of A's present slab
-	lead       int  // distance of the rows in packed, when A is stored by rows
+	kc           int  // step along k
+	slabK, slabM int  // k per slab, a multiple of kc, and rows, a multiple of mr
+	rows, cols   int  // a block of C
+	mc           int  // rows of A at a time within a block
+	pack         bool // A is copied before use
+	packed       []T  // copy of A's present slab
+	lead         int  // distance of the rows in packed, when A is stored by rows
 }
 
 func (g *product[T]) run(p *Pool) {
@@ -54,113 +55,127 @@ func (g *product[T]) run(p *Pool) {
 
 // compute carries out the plan.
 func (g *product[T]) compute(p *Pool) {
-	if !g.pack {
-		g.eachBlock(p, 0, g.k)
-		return
+	if g.pack {
+		buf := g.buffers.a.get(g.packedSize())
+		g.packed = *buf
+		defer g.buffers.a.put(buf)
 	}
-	buf := g.buffers.a.get(g.packedSize())
-	g.packed = *buf
-	for k0 := 0; k0 < g.k; k0 += g.slab {
-		k1 := min(k0+g.slab, g.k)
-		g.packA(p, k0, k1)
-		g.eachBlock(p, k0, k1)
+	for i0 := 0; i0 < g.m; i0 += g.slabM {
+		for k0 := 0; k0 < g.k; k0 += g.slabK {
+			s := slab{i0, min(i0+g.slabM, g.m), k0, min(k0+g.slabK, g.k)}
+			if g.pack {
+				g.packA(p, s)
+			}
+			g.blocks(p, s)
+		}
 	}
-	g.buffers.a.put(buf)
 }
 
-// eachBlock computes all of C for one slab.
-func (g *product[T]) eachBlock(p *Pool, k0, k1 int) {
-	down := ceilDiv(g.m, g.rows)
-	across := ceilDiv(g.n, g.cols)
+// slab is a part of A: rows i0 to i1, steps k0 to k1 along the sum.
+type slab struct{ i0, i1, k0, k1 int }
+
+// blocks adds to all of C what one slab contributes.
+func (g *product[T]) blocks(p *Pool, s slab) {
+	down, across := ceilDiv(s.i1-s.i0, g.rows), ceilDiv(g.n, g.cols)
 	if p == nil {
 		// Without a closure: small products are many, and shall not allocate.
 		for i := range down * across {
-			g.block(i%down, i/down, k0, k1)
+			g.block(s, i%down, i/down)
 		}
 		return
 	}
 	p.For(down*across, 1, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
-			g.block(i%down, i/down, k0, k1)
+			g.block(s, i%down, i/down)
 		}
 	})
 }
 
-// block computes block (bi, bj) of C for one slab.
-func (g *product[T]) block(bi, bj, k0, k1 int) {
-	i0, j0 := bi*g.rows, bj*g.cols
-	i1, j1 := min(i0+g.rows, g.m), min(j0+g.cols, g.n)
-	nr := g.kernel.nr
-	buf := g.buffers.b.get(g.kc * ceilDiv(j1-j0, nr) * nr)
+// block computes one slab's part of block (bi, bj) of its rows of C.
+func (g *product[T]) block(s slab, bi, bj int) {
+	i0, j0 := s.i0+bi*g.rows, bj*g.cols
+	i1, j1 := min(i0+g.rows, s.i1), min(j0+g.cols, g.n)
+	buf := g.buffers.b.get(g.kc * roundUp(j1-j0, g.kernel.nr))
 	b := *buf
-	for p0 := k0; p0 < k1; p0 += g.kc {
-		kl := min(g.kc, k1-p0)
-		for j := j0; j < j1; j += nr {
-			g.packPanel(b[(j-j0)*kl:], j, min(nr, j1-j), p0, kl)
-		}
+	for p0 := s.k0; p0 < s.k1; p0 += g.kc {
+		kl := min(g.kc, s.k1-p0)
+		g.packB(b, j0, j1, p0, kl)
 		for i := i0; i < i1; i += g.mc {
-			g.strip(i, min(i+g.mc, i1), j0, j1, p0, kl, p0-k0, b)
+			g.strip(s, i, min(i+g.mc, i1), j0, j1, p0, kl, b)
 		}
 	}
 	g.buffers.b.put(buf)
 }
 
-// strip computes rows i0 to i1 of a block for one step along k; b holds the
-// block's packed panels, at is the step's place in the slab.
-func (g *product[T]) strip(i0, i1, j0, j1, p0, kl, at int, b []T) {
+// strip computes rows i0 to i1 and columns j0 to j1 for one step along k; b
+// holds their packed panels.
+func (g *product[T]) strip(s slab, i0, i1, j0, j1, p0, kl int, b []T) {
 	mr, nr := g.kernel.mr, g.kernel.nr
 	accumulate := g.accumulate || p0 > 0
+	nextStep := 0
+	switch {
+	case !g.pack:
+	case g.a.inner == 1:
+		nextStep = ceilDiv(mr*g.lead, kl)
+	default:
+		nextStep = mr
+	}
 	for j := j0; j < j1; j += nr {
 		w := min(nr, j1-j)
 		panel := b[(j-j0)*kl : (j-j0+nr)*kl]
+		a, rowA, colA := g.tileOfA(s, i0, p0, kl)
 		for i := i0; i < i1; i += mr {
-			a, rowA, colA := g.tileOfA(i, p0, kl, at)
-			g.kernel.tile(min(mr, i1-i), w, kl, a, rowA, colA, panel, g.c[i*g.ldc+j:], g.ldc, accumulate)
+			next := a
+			if i+mr < s.i1 {
+				next, _, _ = g.tileOfA(s, i+mr, p0, kl)
+			}
+			g.kernel.tile(min(mr, i1-i), w, kl, a, rowA, colA, panel, g.c[i*g.ldc+j:], g.ldc, accumulate, next, nextStep)
+			a = next
 		}
 	}
 }
 
-// packPanel lays out w ≤ nr columns of B from column j on, for kl steps from p0 on.
-func (g *product[T]) packPanel(dst []T, j, w, p0, kl int) {
-	src := g.b.data[j*g.b.outer+p0*g.b.inner:]
+// packB lays out columns j0 to j1 of B in panels, for kl steps from p0 on.
+func (g *product[T]) packB(dst []T, j0, j1, p0, kl int) {
+	nr := g.kernel.nr
+	src := g.b.data[j0*g.b.outer+p0*g.b.inner:]
 	if g.b.outer == 1 {
-		g.kernel.pack(dst, g.kernel.nr, src, g.b.inner, kl, w)
-	} else {
-		g.kernel.packT(dst, g.kernel.nr, src, g.b.outer, kl, w)
+		g.kernel.pack(dst, nr, nr*kl, src, g.b.inner, kl, j1-j0)
+		return
+	}
+	for j := 0; j < j1-j0; j += nr {
+		g.kernel.packT(dst[j*kl:], src[j*g.b.outer:], g.b.outer, kl, min(nr, j1-j0-j))
 	}
 }
 
-// packA copies A's slab [k0, k1). Stored by rows it stays so, at a distance
-// that suits the caches; stored by columns it becomes panels of mr rows.
-func (g *product[T]) packA(p *Pool, k0, k1 int) {
+// packA copies a slab. Stored by rows it stays so, at a distance that suits the
+// caches; stored by columns it becomes panels of mr rows.
+func (g *product[T]) packA(p *Pool, s slab) {
 	mr := g.kernel.mr
-	p.For(ceilDiv(g.m, mr), ceilDiv(minPacked, mr*(k1-k0)), func(lo, hi int) {
-		for i := lo * mr; i < min(hi*mr, g.m); i += mr {
-			w := min(mr, g.m-i)
-			for p0 := k0; p0 < k1; p0 += g.kc {
-				kl := min(g.kc, k1-p0)
-				dst, lead, _ := g.tileOfA(i, p0, kl, p0-k0)
-				src := g.a.data[i*g.a.outer+p0*g.a.inner:]
-				if g.a.inner == 1 {
-					g.kernel.pack(dst, lead, src, g.a.outer, w, kl)
-				} else {
-					g.kernel.pack(dst, mr, src, g.a.inner, kl, w)
-				}
+	p.For(ceilDiv(s.i1-s.i0, mr), packTiles, func(lo, hi int) {
+		i0, i1 := s.i0+lo*mr, min(s.i0+hi*mr, s.i1)
+		for p0 := s.k0; p0 < s.k1; p0 += g.kc {
+			kl := min(g.kc, s.k1-p0)
+			dst, _, _ := g.tileOfA(s, i0, p0, kl)
+			src := g.a.data[i0*g.a.outer+p0*g.a.inner:]
+			if g.a.inner == 1 {
+				g.kernel.pack(dst, g.lead, 0, src, g.a.outer, i1-i0, kl)
+			} else {
+				g.kernel.pack(dst, mr, mr*kl, src, g.a.inner, kl, i1-i0)
 			}
 		}
 	})
 }
 
-// tileOfA returns the operand of the tile at row i, a multiple of mr, for kl
-// steps from p0 on, and the distances of its rows and columns; at is the
-// step's place in the slab.
-func (g *product[T]) tileOfA(i, p0, kl, at int) (a []T, rowA, colA int) {
+// tileOfA returns the operand of the tile at row i for kl steps from p0 on,
+// and the distances of its rows and columns.
+func (g *product[T]) tileOfA(s slab, i, p0, kl int) (a []T, rowA, colA int) {
 	switch {
 	case !g.pack:
 		return g.a.data[i*g.a.outer+p0*g.a.inner:], g.a.outer, g.a.inner
 	case g.a.inner == 1:
-		return g.packed[at/g.kc*g.m*g.lead+i*g.lead:], g.lead, 1
+		return g.packed[((p0-s.k0)/g.kc*(s.i1-s.i0)+i-s.i0)*g.lead:], g.lead, 1
 	default:
-		return g.packed[at*roundUp(g.m, g.kernel.mr)+i*kl:], 1, g.kernel.mr
+		return g.packed[(p0-s.k0)*roundUp(s.i1-s.i0, g.kernel.mr)+(i-s.i0)*kl:], 1, g.kernel.mr
 	}
 }

@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func tile1AVX2(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, FMA3, MMX+
-TEXT ·tile1AVX2(SB), NOSPLIT, $0-65
+// func tile1AVX2(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·tile1AVX2(SB), NOSPLIT, $0-88
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	MOVQ   k+0(FP), AX
@@ -16,24 +16,42 @@ TEXT ·tile1AVX2(SB), NOSPLIT, $0-65
 	SHLQ   $0x02, BX
 	MOVQ   colA+24(FP), BX
 	SHLQ   $0x02, BX
+	MOVQ   next+72(FP), SI
+	MOVQ   nextStep+80(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+40(FP), R8
+	MOVQ   ldc+48(FP), R9
+	SHLQ   $0x02, R9
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), SI
-	MOVQ       ldc+48(FP), DI
-	SHLQ       $0x02, DI
-	PREFETCHT0 (SI)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00010000, AX, R10
+	SHRQ   $0x10, R10
+	INCQ   R10
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R8)
+	ADDQ       R9, R8
+	MOVQ       R10, R11
+	CMPQ       AX, R11
+	CMOVQLT    AX, R11
+	SUBQ       R11, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  Y4, Y2, Y0
 	VFMADD231PS  Y4, Y3, Y1
+	PREFETCHT0   (SI)
+	ADDQ         DI, SI
 	ADDQ         BX, CX
 	ADDQ         $0x40, DX
-	DECQ         AX
+	DECQ         R11
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), CX
 	SHLQ         $0x02, CX
@@ -111,9 +129,9 @@ DATA signs<>+120(SB)/4, $+0
 DATA signs<>+124(SB)/4, $+0
 GLOBL signs<>(SB), RODATA|NOPTR, $128
 
-// func tile2AVX2(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, FMA3, MMX+
-TEXT ·tile2AVX2(SB), NOSPLIT, $0-65
+// func tile2AVX2(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·tile2AVX2(SB), NOSPLIT, $0-88
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -125,16 +143,28 @@ TEXT ·tile2AVX2(SB), NOSPLIT, $0-65
 	SHLQ   $0x02, BX
 	MOVQ   colA+24(FP), SI
 	SHLQ   $0x02, SI
+	MOVQ   next+72(FP), DI
+	MOVQ   nextStep+80(FP), R8
+	SHLQ   $0x02, R8
+	MOVQ   c+40(FP), R9
+	MOVQ   ldc+48(FP), R10
+	SHLQ   $0x02, R10
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), DI
-	MOVQ       ldc+48(FP), R8
-	SHLQ       $0x02, R8
-	PREFETCHT0 (DI)
-	ADDQ       R8, DI
-	PREFETCHT0 (DI)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00008000, AX, R11
+	SHRQ   $0x10, R11
+	INCQ   R11
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R9)
+	ADDQ       R10, R9
+	MOVQ       R11, R12
+	CMPQ       AX, R12
+	CMOVQLT    AX, R12
+	SUBQ       R12, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Y4
 	VMOVUPS      32(DX), Y5
@@ -144,10 +174,14 @@ step:
 	VBROADCASTSS (CX)(BX*1), Y6
 	VFMADD231PS  Y6, Y4, Y1
 	VFMADD231PS  Y6, Y5, Y3
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
 	ADDQ         SI, CX
 	ADDQ         $0x40, DX
-	DECQ         AX
+	DECQ         R12
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX
@@ -205,9 +239,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile3AVX2(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, FMA3, MMX+
-TEXT ·tile3AVX2(SB), NOSPLIT, $0-65
+// func tile3AVX2(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·tile3AVX2(SB), NOSPLIT, $0-88
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -221,18 +255,28 @@ TEXT ·tile3AVX2(SB), NOSPLIT, $0-65
 	SHLQ   $0x02, BX
 	MOVQ   colA+24(FP), SI
 	SHLQ   $0x02, SI
+	MOVQ   next+72(FP), DI
+	MOVQ   nextStep+80(FP), R8
+	SHLQ   $0x02, R8
+	MOVQ   c+40(FP), R9
+	MOVQ   ldc+48(FP), R10
+	SHLQ   $0x02, R10
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), DI
-	MOVQ       ldc+48(FP), R8
-	SHLQ       $0x02, R8
-	PREFETCHT0 (DI)
-	ADDQ       R8, DI
-	PREFETCHT0 (DI)
-	ADDQ       R8, DI
-	PREFETCHT0 (DI)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00005555, AX, R11
+	SHRQ   $0x10, R11
+	INCQ   R11
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R9)
+	ADDQ       R10, R9
+	MOVQ       R11, R12
+	CMPQ       AX, R12
+	CMOVQLT    AX, R12
+	SUBQ       R12, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Y6
 	VMOVUPS      32(DX), Y7
@@ -245,10 +289,14 @@ step:
 	VBROADCASTSS (CX)(BX*2), Y8
 	VFMADD231PS  Y8, Y6, Y2
 	VFMADD231PS  Y8, Y7, Y5
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
 	ADDQ         SI, CX
 	ADDQ         $0x40, DX
-	DECQ         AX
+	DECQ         R12
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX
@@ -320,9 +368,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile4AVX2(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, FMA3, MMX+
-TEXT ·tile4AVX2(SB), NOSPLIT, $0-65
+// func tile4AVX2(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·tile4AVX2(SB), NOSPLIT, $0-88
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -339,20 +387,28 @@ TEXT ·tile4AVX2(SB), NOSPLIT, $0-65
 	MOVQ   colA+24(FP), SI
 	SHLQ   $0x02, SI
 	LEAQ   (BX)(BX*2), DI
+	MOVQ   next+72(FP), R8
+	MOVQ   nextStep+80(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   c+40(FP), R10
+	MOVQ   ldc+48(FP), R11
+	SHLQ   $0x02, R11
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), R8
-	MOVQ       ldc+48(FP), R9
-	SHLQ       $0x02, R9
-	PREFETCHT0 (R8)
-	ADDQ       R9, R8
-	PREFETCHT0 (R8)
-	ADDQ       R9, R8
-	PREFETCHT0 (R8)
-	ADDQ       R9, R8
-	PREFETCHT0 (R8)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00004000, AX, R12
+	SHRQ   $0x10, R12
+	INCQ   R12
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R10)
+	ADDQ       R11, R10
+	MOVQ       R12, R13
+	CMPQ       AX, R13
+	CMOVQLT    AX, R13
+	SUBQ       R13, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Y8
 	VMOVUPS      32(DX), Y9
@@ -368,10 +424,14 @@ step:
 	VBROADCASTSS (CX)(DI*1), Y10
 	VFMADD231PS  Y10, Y8, Y3
 	VFMADD231PS  Y10, Y9, Y7
+	PREFETCHT0   (R8)
+	ADDQ         R9, R8
 	ADDQ         SI, CX
 	ADDQ         $0x40, DX
-	DECQ         AX
+	DECQ         R13
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX
@@ -457,9 +517,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile5AVX2(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, FMA3, MMX+
-TEXT ·tile5AVX2(SB), NOSPLIT, $0-65
+// func tile5AVX2(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·tile5AVX2(SB), NOSPLIT, $0-88
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -478,22 +538,28 @@ TEXT ·tile5AVX2(SB), NOSPLIT, $0-65
 	MOVQ   colA+24(FP), SI
 	SHLQ   $0x02, SI
 	LEAQ   (BX)(BX*2), DI
+	MOVQ   next+72(FP), R8
+	MOVQ   nextStep+80(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   c+40(FP), R10
+	MOVQ   ldc+48(FP), R11
+	SHLQ   $0x02, R11
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), R8
-	MOVQ       ldc+48(FP), R9
-	SHLQ       $0x02, R9
-	PREFETCHT0 (R8)
-	ADDQ       R9, R8
-	PREFETCHT0 (R8)
-	ADDQ       R9, R8
-	PREFETCHT0 (R8)
-	ADDQ       R9, R8
-	PREFETCHT0 (R8)
-	ADDQ       R9, R8
-	PREFETCHT0 (R8)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00003333, AX, R12
+	SHRQ   $0x10, R12
+	INCQ   R12
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R10)
+	ADDQ       R11, R10
+	MOVQ       R12, R13
+	CMPQ       AX, R13
+	CMOVQLT    AX, R13
+	SUBQ       R13, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Y10
 	VMOVUPS      32(DX), Y11
@@ -512,10 +578,14 @@ step:
 	VBROADCASTSS (CX)(BX*4), Y12
 	VFMADD231PS  Y12, Y10, Y4
 	VFMADD231PS  Y12, Y11, Y9
+	PREFETCHT0   (R8)
+	ADDQ         R9, R8
 	ADDQ         SI, CX
 	ADDQ         $0x40, DX
-	DECQ         AX
+	DECQ         R13
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX
@@ -615,9 +685,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile6AVX2(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, FMA3, MMX+
-TEXT ·tile6AVX2(SB), NOSPLIT, $0-65
+// func tile6AVX2(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·tile6AVX2(SB), NOSPLIT, $0-88
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -639,24 +709,28 @@ TEXT ·tile6AVX2(SB), NOSPLIT, $0-65
 	SHLQ   $0x02, SI
 	LEAQ   (BX)(BX*2), DI
 	LEAQ   (DI)(BX*2), R8
+	MOVQ   next+72(FP), R9
+	MOVQ   nextStep+80(FP), R10
+	SHLQ   $0x02, R10
+	MOVQ   c+40(FP), R11
+	MOVQ   ldc+48(FP), R12
+	SHLQ   $0x02, R12
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), R9
-	MOVQ       ldc+48(FP), R10
-	SHLQ       $0x02, R10
-	PREFETCHT0 (R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00002aaa, AX, R13
+	SHRQ   $0x10, R13
+	INCQ   R13
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R11)
+	ADDQ       R12, R11
+	MOVQ       R13, R14
+	CMPQ       AX, R14
+	CMOVQLT    AX, R14
+	SUBQ       R14, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Y12
 	VMOVUPS      32(DX), Y13
@@ -678,10 +752,14 @@ step:
 	VBROADCASTSS (CX)(R8*1), Y14
 	VFMADD231PS  Y14, Y12, Y5
 	VFMADD231PS  Y14, Y13, Y11
+	PREFETCHT0   (R9)
+	ADDQ         R10, R9
 	ADDQ         SI, CX
 	ADDQ         $0x40, DX
-	DECQ         AX
+	DECQ         R14
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX
@@ -795,9 +873,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile1AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·tile1AVX512(SB), NOSPLIT, $0-65
+// func tile1AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·tile1AVX512(SB), NOSPLIT, $0-88
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	MOVQ   k+0(FP), AX
@@ -807,25 +885,43 @@ TEXT ·tile1AVX512(SB), NOSPLIT, $0-65
 	SHLQ   $0x02, BX
 	MOVQ   colA+24(FP), BX
 	SHLQ   $0x02, BX
+	MOVQ   next+72(FP), SI
+	MOVQ   nextStep+80(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+40(FP), R8
+	MOVQ   ldc+48(FP), R9
+	SHLQ   $0x02, R9
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), SI
-	MOVQ       ldc+48(FP), DI
-	SHLQ       $0x02, DI
-	PREFETCHT0 (SI)
-	PREFETCHT0 64(SI)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00010000, AX, R10
+	SHRQ   $0x10, R10
+	INCQ   R10
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R8)
+	PREFETCHT0 64(R8)
+	ADDQ       R9, R8
+	MOVQ       R10, R11
+	CMPQ       AX, R11
+	CMOVQLT    AX, R11
+	SUBQ       R11, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Z2
 	VMOVUPS      64(DX), Z3
 	VBROADCASTSS (CX), Z4
 	VFMADD231PS  Z4, Z2, Z0
 	VFMADD231PS  Z4, Z3, Z1
+	PREFETCHT0   (SI)
+	ADDQ         DI, SI
 	ADDQ         BX, CX
 	ADDQ         $0x80, DX
-	DECQ         AX
+	DECQ         R11
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), CX
 	SHLQ         $0x02, CX
@@ -870,9 +966,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile2AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·tile2AVX512(SB), NOSPLIT, $0-65
+// func tile2AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·tile2AVX512(SB), NOSPLIT, $0-88
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -884,18 +980,29 @@ TEXT ·tile2AVX512(SB), NOSPLIT, $0-65
 	SHLQ   $0x02, BX
 	MOVQ   colA+24(FP), SI
 	SHLQ   $0x02, SI
+	MOVQ   next+72(FP), DI
+	MOVQ   nextStep+80(FP), R8
+	SHLQ   $0x02, R8
+	MOVQ   c+40(FP), R9
+	MOVQ   ldc+48(FP), R10
+	SHLQ   $0x02, R10
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), DI
-	MOVQ       ldc+48(FP), R8
-	SHLQ       $0x02, R8
-	PREFETCHT0 (DI)
-	PREFETCHT0 64(DI)
-	ADDQ       R8, DI
-	PREFETCHT0 (DI)
-	PREFETCHT0 64(DI)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00008000, AX, R11
+	SHRQ   $0x10, R11
+	INCQ   R11
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ       R10, R9
+	MOVQ       R11, R12
+	CMPQ       AX, R12
+	CMOVQLT    AX, R12
+	SUBQ       R12, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Z4
 	VMOVUPS      64(DX), Z5
@@ -905,10 +1012,14 @@ step:
 	VBROADCASTSS (CX)(BX*1), Z6
 	VFMADD231PS  Z6, Z4, Z1
 	VFMADD231PS  Z6, Z5, Z3
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
 	ADDQ         SI, CX
 	ADDQ         $0x80, DX
-	DECQ         AX
+	DECQ         R12
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX
@@ -967,9 +1078,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile3AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·tile3AVX512(SB), NOSPLIT, $0-65
+// func tile3AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·tile3AVX512(SB), NOSPLIT, $0-88
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -983,21 +1094,29 @@ TEXT ·tile3AVX512(SB), NOSPLIT, $0-65
 	SHLQ   $0x02, BX
 	MOVQ   colA+24(FP), SI
 	SHLQ   $0x02, SI
+	MOVQ   next+72(FP), DI
+	MOVQ   nextStep+80(FP), R8
+	SHLQ   $0x02, R8
+	MOVQ   c+40(FP), R9
+	MOVQ   ldc+48(FP), R10
+	SHLQ   $0x02, R10
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), DI
-	MOVQ       ldc+48(FP), R8
-	SHLQ       $0x02, R8
-	PREFETCHT0 (DI)
-	PREFETCHT0 64(DI)
-	ADDQ       R8, DI
-	PREFETCHT0 (DI)
-	PREFETCHT0 64(DI)
-	ADDQ       R8, DI
-	PREFETCHT0 (DI)
-	PREFETCHT0 64(DI)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00005555, AX, R11
+	SHRQ   $0x10, R11
+	INCQ   R11
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ       R10, R9
+	MOVQ       R11, R12
+	CMPQ       AX, R12
+	CMOVQLT    AX, R12
+	SUBQ       R12, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Z6
 	VMOVUPS      64(DX), Z7
@@ -1010,10 +1129,14 @@ step:
 	VBROADCASTSS (CX)(BX*2), Z8
 	VFMADD231PS  Z8, Z6, Z2
 	VFMADD231PS  Z8, Z7, Z5
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
 	ADDQ         SI, CX
 	ADDQ         $0x80, DX
-	DECQ         AX
+	DECQ         R12
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX
@@ -1086,9 +1209,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile4AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·tile4AVX512(SB), NOSPLIT, $0-65
+// func tile4AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·tile4AVX512(SB), NOSPLIT, $0-88
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1105,24 +1228,29 @@ TEXT ·tile4AVX512(SB), NOSPLIT, $0-65
 	MOVQ   colA+24(FP), SI
 	SHLQ   $0x02, SI
 	LEAQ   (BX)(BX*2), DI
+	MOVQ   next+72(FP), R8
+	MOVQ   nextStep+80(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   c+40(FP), R10
+	MOVQ   ldc+48(FP), R11
+	SHLQ   $0x02, R11
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), R8
-	MOVQ       ldc+48(FP), R9
-	SHLQ       $0x02, R9
-	PREFETCHT0 (R8)
-	PREFETCHT0 64(R8)
-	ADDQ       R9, R8
-	PREFETCHT0 (R8)
-	PREFETCHT0 64(R8)
-	ADDQ       R9, R8
-	PREFETCHT0 (R8)
-	PREFETCHT0 64(R8)
-	ADDQ       R9, R8
-	PREFETCHT0 (R8)
-	PREFETCHT0 64(R8)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00004000, AX, R12
+	SHRQ   $0x10, R12
+	INCQ   R12
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       R11, R10
+	MOVQ       R12, R13
+	CMPQ       AX, R13
+	CMOVQLT    AX, R13
+	SUBQ       R13, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Z8
 	VMOVUPS      64(DX), Z9
@@ -1138,10 +1266,14 @@ step:
 	VBROADCASTSS (CX)(DI*1), Z10
 	VFMADD231PS  Z10, Z8, Z3
 	VFMADD231PS  Z10, Z9, Z7
+	PREFETCHT0   (R8)
+	ADDQ         R9, R8
 	ADDQ         SI, CX
 	ADDQ         $0x80, DX
-	DECQ         AX
+	DECQ         R13
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX
@@ -1228,9 +1360,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile5AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·tile5AVX512(SB), NOSPLIT, $0-65
+// func tile5AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·tile5AVX512(SB), NOSPLIT, $0-88
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1249,27 +1381,29 @@ TEXT ·tile5AVX512(SB), NOSPLIT, $0-65
 	MOVQ   colA+24(FP), SI
 	SHLQ   $0x02, SI
 	LEAQ   (BX)(BX*2), DI
+	MOVQ   next+72(FP), R8
+	MOVQ   nextStep+80(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   c+40(FP), R10
+	MOVQ   ldc+48(FP), R11
+	SHLQ   $0x02, R11
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), R8
-	MOVQ       ldc+48(FP), R9
-	SHLQ       $0x02, R9
-	PREFETCHT0 (R8)
-	PREFETCHT0 64(R8)
-	ADDQ       R9, R8
-	PREFETCHT0 (R8)
-	PREFETCHT0 64(R8)
-	ADDQ       R9, R8
-	PREFETCHT0 (R8)
-	PREFETCHT0 64(R8)
-	ADDQ       R9, R8
-	PREFETCHT0 (R8)
-	PREFETCHT0 64(R8)
-	ADDQ       R9, R8
-	PREFETCHT0 (R8)
-	PREFETCHT0 64(R8)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00003333, AX, R12
+	SHRQ   $0x10, R12
+	INCQ   R12
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       R11, R10
+	MOVQ       R12, R13
+	CMPQ       AX, R13
+	CMOVQLT    AX, R13
+	SUBQ       R13, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Z10
 	VMOVUPS      64(DX), Z11
@@ -1288,10 +1422,14 @@ step:
 	VBROADCASTSS (CX)(BX*4), Z12
 	VFMADD231PS  Z12, Z10, Z4
 	VFMADD231PS  Z12, Z11, Z9
+	PREFETCHT0   (R8)
+	ADDQ         R9, R8
 	ADDQ         SI, CX
 	ADDQ         $0x80, DX
-	DECQ         AX
+	DECQ         R13
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX
@@ -1392,9 +1530,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile6AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·tile6AVX512(SB), NOSPLIT, $0-65
+// func tile6AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·tile6AVX512(SB), NOSPLIT, $0-88
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1416,30 +1554,29 @@ TEXT ·tile6AVX512(SB), NOSPLIT, $0-65
 	SHLQ   $0x02, SI
 	LEAQ   (BX)(BX*2), DI
 	LEAQ   (DI)(BX*2), R8
+	MOVQ   next+72(FP), R9
+	MOVQ   nextStep+80(FP), R10
+	SHLQ   $0x02, R10
+	MOVQ   c+40(FP), R11
+	MOVQ   ldc+48(FP), R12
+	SHLQ   $0x02, R12
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), R9
-	MOVQ       ldc+48(FP), R10
-	SHLQ       $0x02, R10
-	PREFETCHT0 (R9)
-	PREFETCHT0 64(R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
-	PREFETCHT0 64(R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
-	PREFETCHT0 64(R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
-	PREFETCHT0 64(R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
-	PREFETCHT0 64(R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
-	PREFETCHT0 64(R9)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00002aaa, AX, R13
+	SHRQ   $0x10, R13
+	INCQ   R13
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       R12, R11
+	MOVQ       R13, R14
+	CMPQ       AX, R14
+	CMOVQLT    AX, R14
+	SUBQ       R14, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Z12
 	VMOVUPS      64(DX), Z13
@@ -1461,10 +1598,14 @@ step:
 	VBROADCASTSS (CX)(R8*1), Z14
 	VFMADD231PS  Z14, Z12, Z5
 	VFMADD231PS  Z14, Z13, Z11
+	PREFETCHT0   (R9)
+	ADDQ         R10, R9
 	ADDQ         SI, CX
 	ADDQ         $0x80, DX
-	DECQ         AX
+	DECQ         R14
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX
@@ -1579,9 +1720,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile7AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·tile7AVX512(SB), NOSPLIT, $0-65
+// func tile7AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·tile7AVX512(SB), NOSPLIT, $0-88
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1605,33 +1746,29 @@ TEXT ·tile7AVX512(SB), NOSPLIT, $0-65
 	SHLQ   $0x02, SI
 	LEAQ   (BX)(BX*2), DI
 	LEAQ   (DI)(BX*2), R8
+	MOVQ   next+72(FP), R9
+	MOVQ   nextStep+80(FP), R10
+	SHLQ   $0x02, R10
+	MOVQ   c+40(FP), R11
+	MOVQ   ldc+48(FP), R12
+	SHLQ   $0x02, R12
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), R9
-	MOVQ       ldc+48(FP), R10
-	SHLQ       $0x02, R10
-	PREFETCHT0 (R9)
-	PREFETCHT0 64(R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
-	PREFETCHT0 64(R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
-	PREFETCHT0 64(R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
-	PREFETCHT0 64(R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
-	PREFETCHT0 64(R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
-	PREFETCHT0 64(R9)
-	ADDQ       R10, R9
-	PREFETCHT0 (R9)
-	PREFETCHT0 64(R9)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00002492, AX, R13
+	SHRQ   $0x10, R13
+	INCQ   R13
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       R12, R11
+	MOVQ       R13, R14
+	CMPQ       AX, R14
+	CMOVQLT    AX, R14
+	SUBQ       R14, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Z14
 	VMOVUPS      64(DX), Z15
@@ -1656,10 +1793,14 @@ step:
 	VBROADCASTSS (CX)(DI*2), Z16
 	VFMADD231PS  Z16, Z14, Z6
 	VFMADD231PS  Z16, Z15, Z13
+	PREFETCHT0   (R9)
+	ADDQ         R10, R9
 	ADDQ         SI, CX
 	ADDQ         $0x80, DX
-	DECQ         AX
+	DECQ         R14
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX
@@ -1788,9 +1929,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile8AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·tile8AVX512(SB), NOSPLIT, $0-65
+// func tile8AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·tile8AVX512(SB), NOSPLIT, $0-88
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1818,36 +1959,29 @@ TEXT ·tile8AVX512(SB), NOSPLIT, $0-65
 	LEAQ   (DI)(BX*2), R8
 	LEAQ   (CX)(R8*1), R9
 	LEAQ   (R9)(BX*2), R9
+	MOVQ   next+72(FP), R10
+	MOVQ   nextStep+80(FP), R11
+	SHLQ   $0x02, R11
+	MOVQ   c+40(FP), R12
+	MOVQ   ldc+48(FP), R13
+	SHLQ   $0x02, R13
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), R10
-	MOVQ       ldc+48(FP), R11
-	SHLQ       $0x02, R11
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00002000, AX, R14
+	SHRQ   $0x10, R14
+	INCQ   R14
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	ADDQ       R13, R12
+	MOVQ       R14, R15
+	CMPQ       AX, R15
+	CMOVQLT    AX, R15
+	SUBQ       R15, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Z16
 	VMOVUPS      64(DX), Z17
@@ -1875,11 +2009,15 @@ step:
 	VBROADCASTSS (R9), Z18
 	VFMADD231PS  Z18, Z16, Z7
 	VFMADD231PS  Z18, Z17, Z15
+	PREFETCHT0   (R10)
+	ADDQ         R11, R10
 	ADDQ         SI, CX
 	ADDQ         SI, R9
 	ADDQ         $0x80, DX
-	DECQ         AX
+	DECQ         R15
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX
@@ -2022,9 +2160,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile9AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·tile9AVX512(SB), NOSPLIT, $0-65
+// func tile9AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·tile9AVX512(SB), NOSPLIT, $0-88
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2054,39 +2192,29 @@ TEXT ·tile9AVX512(SB), NOSPLIT, $0-65
 	LEAQ   (DI)(BX*2), R8
 	LEAQ   (CX)(R8*1), R9
 	LEAQ   (R9)(BX*2), R9
+	MOVQ   next+72(FP), R10
+	MOVQ   nextStep+80(FP), R11
+	SHLQ   $0x02, R11
+	MOVQ   c+40(FP), R12
+	MOVQ   ldc+48(FP), R13
+	SHLQ   $0x02, R13
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), R10
-	MOVQ       ldc+48(FP), R11
-	SHLQ       $0x02, R11
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00001c71, AX, R14
+	SHRQ   $0x10, R14
+	INCQ   R14
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	ADDQ       R13, R12
+	MOVQ       R14, R15
+	CMPQ       AX, R15
+	CMOVQLT    AX, R15
+	SUBQ       R15, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Z18
 	VMOVUPS      64(DX), Z19
@@ -2117,11 +2245,15 @@ step:
 	VBROADCASTSS (R9)(BX*1), Z20
 	VFMADD231PS  Z20, Z18, Z8
 	VFMADD231PS  Z20, Z19, Z17
+	PREFETCHT0   (R10)
+	ADDQ         R11, R10
 	ADDQ         SI, CX
 	ADDQ         SI, R9
 	ADDQ         $0x80, DX
-	DECQ         AX
+	DECQ         R15
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX
@@ -2278,9 +2410,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile10AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·tile10AVX512(SB), NOSPLIT, $0-65
+// func tile10AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·tile10AVX512(SB), NOSPLIT, $0-88
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2312,42 +2444,29 @@ TEXT ·tile10AVX512(SB), NOSPLIT, $0-65
 	LEAQ   (DI)(BX*2), R8
 	LEAQ   (CX)(R8*1), R9
 	LEAQ   (R9)(BX*2), R9
+	MOVQ   next+72(FP), R10
+	MOVQ   nextStep+80(FP), R11
+	SHLQ   $0x02, R11
+	MOVQ   c+40(FP), R12
+	MOVQ   ldc+48(FP), R13
+	SHLQ   $0x02, R13
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), R10
-	MOVQ       ldc+48(FP), R11
-	SHLQ       $0x02, R11
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00001999, AX, R14
+	SHRQ   $0x10, R14
+	INCQ   R14
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	ADDQ       R13, R12
+	MOVQ       R14, R15
+	CMPQ       AX, R15
+	CMOVQLT    AX, R15
+	SUBQ       R15, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Z20
 	VMOVUPS      64(DX), Z21
@@ -2381,11 +2500,15 @@ step:
 	VBROADCASTSS (R9)(BX*2), Z22
 	VFMADD231PS  Z22, Z20, Z9
 	VFMADD231PS  Z22, Z21, Z19
+	PREFETCHT0   (R10)
+	ADDQ         R11, R10
 	ADDQ         SI, CX
 	ADDQ         SI, R9
 	ADDQ         $0x80, DX
-	DECQ         AX
+	DECQ         R15
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX
@@ -2556,9 +2679,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile11AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·tile11AVX512(SB), NOSPLIT, $0-65
+// func tile11AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·tile11AVX512(SB), NOSPLIT, $0-88
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2592,45 +2715,29 @@ TEXT ·tile11AVX512(SB), NOSPLIT, $0-65
 	LEAQ   (DI)(BX*2), R8
 	LEAQ   (CX)(R8*1), R9
 	LEAQ   (R9)(BX*2), R9
+	MOVQ   next+72(FP), R10
+	MOVQ   nextStep+80(FP), R11
+	SHLQ   $0x02, R11
+	MOVQ   c+40(FP), R12
+	MOVQ   ldc+48(FP), R13
+	SHLQ   $0x02, R13
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), R10
-	MOVQ       ldc+48(FP), R11
-	SHLQ       $0x02, R11
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00001745, AX, R14
+	SHRQ   $0x10, R14
+	INCQ   R14
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	ADDQ       R13, R12
+	MOVQ       R14, R15
+	CMPQ       AX, R15
+	CMOVQLT    AX, R15
+	SUBQ       R15, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Z22
 	VMOVUPS      64(DX), Z23
@@ -2667,11 +2774,15 @@ step:
 	VBROADCASTSS (R9)(DI*1), Z24
 	VFMADD231PS  Z24, Z22, Z10
 	VFMADD231PS  Z24, Z23, Z21
+	PREFETCHT0   (R10)
+	ADDQ         R11, R10
 	ADDQ         SI, CX
 	ADDQ         SI, R9
 	ADDQ         $0x80, DX
-	DECQ         AX
+	DECQ         R15
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX
@@ -2856,9 +2967,9 @@ storeNarrow:
 	VZEROUPPER
 	RET
 
-// func tile12AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·tile12AVX512(SB), NOSPLIT, $0-65
+// func tile12AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·tile12AVX512(SB), NOSPLIT, $0-88
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2894,48 +3005,29 @@ TEXT ·tile12AVX512(SB), NOSPLIT, $0-65
 	LEAQ   (DI)(BX*2), R8
 	LEAQ   (CX)(R8*1), R9
 	LEAQ   (R9)(BX*2), R9
+	MOVQ   next+72(FP), R10
+	MOVQ   nextStep+80(FP), R11
+	SHLQ   $0x02, R11
+	MOVQ   c+40(FP), R12
+	MOVQ   ldc+48(FP), R13
+	SHLQ   $0x02, R13
 
-	// prefetch c[i*ldc : i*ldc+nr]
-	MOVQ       c+40(FP), R10
-	MOVQ       ldc+48(FP), R11
-	SHLQ       $0x02, R11
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	ADDQ       R11, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
+	// The lines of C, due at the end, are asked for one row at a time:
+	// all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00001555, AX, R14
+	SHRQ   $0x10, R14
+	INCQ   R14
 
-	// for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }
+chunk:
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	ADDQ       R13, R12
+	MOVQ       R14, R15
+	CMPQ       AX, R15
+	CMOVQLT    AX, R15
+	SUBQ       R15, AX
+
+	// for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }
 step:
 	VMOVUPS      (DX), Z24
 	VMOVUPS      64(DX), Z25
@@ -2975,11 +3067,15 @@ step:
 	VBROADCASTSS (R9)(BX*4), Z26
 	VFMADD231PS  Z26, Z24, Z11
 	VFMADD231PS  Z26, Z25, Z23
+	PREFETCHT0   (R10)
+	ADDQ         R11, R10
 	ADDQ         SI, CX
 	ADDQ         SI, R9
 	ADDQ         $0x80, DX
-	DECQ         AX
+	DECQ         R15
 	JNZ          step
+	TESTQ        AX, AX
+	JNZ          chunk
 	MOVQ         c+40(FP), AX
 	MOVQ         ldc+48(FP), DX
 	SHLQ         $0x02, DX

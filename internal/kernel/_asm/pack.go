@@ -10,89 +10,127 @@ import (
 
 // packs writes the parts of microKernel.pack and packT.
 func packs(s isa) {
-	copyNarrow(s)
-	copyWide(s)
+	copyPanels(s, 1)
+	copyPanels(s, 2)
 	transpose(s, false)
 	transpose(s, true)
 }
 
-// copyNarrow copies rows that fit one register. Every row is stored whole and
-// its excess overwritten by the next one; only the last needs a mask.
-func copyNarrow(s isa) {
-	s.begin("copyNarrow", "(dst *float32, panel int, src *float32, stride, k, w int)",
-		fmt.Sprintf("is microKernel.pack for w ≤ panel ≤ %d.", s.lanes))
-	dst, src := param("dst"), param("src")
-	panel, stride, k := param("panel"), bytesOf(param("stride")), param("k")
-	used := s.columnMasks(param("w"), 1)[0]
-	stored := s.columnMasks(panel, 1)[0]
-	bytesOf(panel)
-	v := s.vec()
-	DECQ(k)
-	JZ(LabelRef("last"))
-	Comment("for ; k > 1; k-- { dst[:lanes] = src[:w], 0…; dst += panel; src += stride }")
-	Label("row")
-	s.loadMasked(Mem{Base: src}, used, v)
-	VMOVUPS(v, Mem{Base: dst})
-	ADDQ(stride, src)
-	ADDQ(panel, dst)
-	DECQ(k)
-	JNZ(LabelRef("row"))
-	Label("last")
-	Comment("dst[:panel] = src[:w], 0…")
-	s.loadMasked(Mem{Base: src}, used, v)
-	s.storeMasked(v, stored, Mem{Base: dst})
-	end()
-}
+// copyPanels copies rows to panels that fit one register, or that are exactly
+// two. Registers are stored whole: what a row of a narrow panel has too much
+// is overwritten by the next row, but for the last, which takes a mask.
+func copyPanels(s isa, registers int) {
+	width := registers * s.lanes
+	if registers == 1 {
+		s.begin("copyNarrow", "(dst *float32, panel, apart int, src *float32, stride, k, w int)",
+			fmt.Sprintf("is microKernel.pack for %d ≤ panel ≤ %d.", s.lanes/2, width))
+	} else {
+		s.begin("copyWide", "(dst *float32, panel, apart int, src *float32, stride, k, w int)",
+			fmt.Sprintf("is microKernel.pack for panel = %d.", width))
+	}
+	c := panelCopy{s: s, dst: param("dst"), src: param("src"), apart: bytesOf(param("apart")), w: param("w"), panel: param("panel")}
+	c.panelBytes = GP64()
+	MOVQ(c.panel, c.panelBytes)
+	bytesOf(c.panelBytes)
+	c.stride = bytesOf(param("stride"))
+	k := param("k")
 
-// copyWide copies rows to a panel of exactly two registers.
-func copyWide(s isa) {
-	s.begin("copyWide", "(dst, src *float32, stride, k, w int)",
-		fmt.Sprintf("is microKernel.pack for w ≤ panel = %d.", 2*s.lanes))
-	dst, src, stride, k, w := param("dst"), param("src"), bytesOf(param("stride")), param("k"), param("w")
-	v := s.vecs(2)
-	next := func() {
-		for h := range v {
-			VMOVUPS(v[h], Mem{Base: dst, Disp: h * s.bytes()})
-		}
-		ADDQ(stride, src)
-		ADDQ(Imm(uint64(2*s.bytes())), dst)
+	rest := GP64()
+	if registers == 1 {
+		c.whole = s.columnMasks(c.panel, 1)
+		Comment("rest = w % panel, 0 for none")
+		MOVQ(c.w, RAX)
+		XORL(EDX, EDX)
+		DIVQ(c.panel)
+		MOVQ(RDX, rest)
+	} else {
+		MOVQ(c.w, rest)
+		ANDQ(Imm(uint64(width-1)), rest)
+	}
+	c.rest = s.columnMasks(rest, registers)
+	c.registers = registers
+
+	if registers == 1 {
 		DECQ(k)
+		JZ(LabelRef("last"))
 	}
-	CMPQ(w, Imm(uint64(2*s.lanes)))
-	JNE(LabelRef("narrow"))
-	Comment("for ; k > 0; k-- { dst[:2·lanes] = src[:2·lanes]; dst += 2·lanes; src += stride }")
-	Label("full")
-	for h := range v {
-		VMOVUPS(Mem{Base: src, Disp: h * s.bytes()}, v[h])
-	}
-	next()
-	JNZ(LabelRef("full"))
-	end()
-
-	Label("narrow")
-	Comment("the same with dst[:2·lanes] = src[:w], 0…")
-	used := s.columnMasks(w, 2)
+	Comment("for ; k > 0; k-- { a row; dst += panel; src += stride }")
 	Label("row")
-	for h := range v {
-		s.loadMasked(Mem{Base: src, Disp: h * s.bytes()}, used[h], v[h])
-	}
-	next()
+	c.row("row", false)
+	ADDQ(c.stride, c.src)
+	ADDQ(c.panelBytes, c.dst)
+	DECQ(k)
 	JNZ(LabelRef("row"))
+	if registers == 1 {
+		Label("last")
+		c.row("last", true)
+	}
 	end()
 }
 
-// transpose writes the copy of lanes columns of the transpose, square by square.
+// panelCopy is what copyPanels has in registers.
+type panelCopy struct {
+	s                         isa
+	registers                 int
+	dst, src, apart, w        GPVirtual
+	panel, panelBytes, stride GPVirtual
+	whole, rest               []Op // masks: of a panel that is one register, of the last panel
+}
+
+// row copies one row: for d, s, n := dst, src, w; n > 0; d += apart, s += panel, n -= panel.
+func (c panelCopy) row(label string, masked bool) {
+	d, src, n := GP64(), GP64(), GP64()
+	MOVQ(c.dst, d)
+	MOVQ(c.src, src)
+	MOVQ(c.w, n)
+	move := func(load []Op) {
+		v := c.s.vecs(c.registers)
+		for r := range v {
+			m := Mem{Base: src, Disp: r * c.s.bytes()}
+			PREFETCHT0(Mem{Base: src, Index: c.stride, Scale: 8, Disp: m.Disp})
+			if load == nil {
+				VMOVUPS(m, v[r])
+			} else {
+				c.s.loadMasked(m, load[r], v[r])
+			}
+		}
+		for r := range v {
+			m := Mem{Base: d, Disp: r * c.s.bytes()}
+			if masked {
+				c.s.storeMasked(v[r], c.whole[r], m)
+			} else {
+				VMOVUPS(v[r], m)
+			}
+		}
+	}
+	SUBQ(c.panel, n)
+	JL(LabelRef(label + "Rest"))
+	Label(label + "Panel")
+	move(c.whole)
+	ADDQ(c.apart, d)
+	ADDQ(c.panelBytes, src)
+	SUBQ(c.panel, n)
+	JGE(LabelRef(label + "Panel"))
+	Label(label + "Rest")
+	ADDQ(c.panel, n)
+	JZ(LabelRef(label + "Done"))
+	move(c.rest)
+	Label(label + "Done")
+}
+
+// transpose writes the copy of half a panel's columns of the transpose, square by square.
 // The edge version takes fewer and repeats the last one in place of the missing.
 func transpose(s isa, edge bool) {
 	if edge {
-		s.begin("transposeEdge", "(dst *float32, panel int, src *float32, stride, k, w int)",
+		s.begin("transposeEdge", "(dst, src *float32, stride, k, w int)",
 			fmt.Sprintf("is transpose%s for w ≤ %d columns; the others repeat the last.", s.name, s.lanes))
 	} else {
-		s.begin("transpose", "(dst *float32, panel int, src *float32, stride, k int)",
-			fmt.Sprintf("sets dst[p*panel+j] = src[j*stride+p] for p < k, j < %d.", s.lanes))
+		s.begin("transpose", "(dst, src *float32, stride, k int)",
+			fmt.Sprintf("sets dst[p*%d+j] = src[j*stride+p] for p < k, j < %d.", 2*s.lanes, s.lanes))
 	}
 	dst, src, k := param("dst"), param("src"), param("k")
-	panel, stride := bytesOf(param("panel")), bytesOf(param("stride"))
+	stride := bytesOf(param("stride"))
+	panel := Imm(uint64(2 * s.bytes()))
 	// rows calls f with the address of each row of a square.
 	var rows func(f func(j int, m Mem))
 	if edge {
@@ -117,7 +155,10 @@ func transpose(s isa, edge bool) {
 	Commentf("for ; k >= 0; k -= %d { a square, whole }", s.lanes)
 	Label("square")
 	v := s.vecs(s.lanes)
-	rows(func(j int, m Mem) { VMOVUPS(m, v[j]) })
+	rows(func(j int, m Mem) {
+		VMOVUPS(m, v[j])
+		PREFETCHT0(m.Offset(transposeAhead))
+	})
 	for _, col := range s.transposed(v) {
 		VMOVUPS(col, Mem{Base: dst})
 		ADDQ(panel, dst)
@@ -142,6 +183,10 @@ func transpose(s isa, edge bool) {
 	Label("done")
 	end()
 }
+
+// How far ahead of the loads transpose asks for memory: further than the CPU
+// by itself, which begins anew with every row.
+const transposeAhead = 512
 
 // clampedRows calls f with the addresses of rows 0, 1, … and of row w-1 for those beyond.
 func clampedRows(s isa, src, stride, w GPVirtual, f func(j int, m Mem)) {

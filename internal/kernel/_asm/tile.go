@@ -21,7 +21,7 @@ func tiles(s isa) {
 const rowsPerBase = 7
 
 func tile(s isa, rows int) {
-	s.begin(fmt.Sprintf("tile%d", rows), "(k int, a *float32, rowA, colA int, b *float32, c *float32, ldc, cols int, accumulate bool)",
+	s.begin(fmt.Sprintf("tile%d", rows), "(k int, a *float32, rowA, colA int, b *float32, c *float32, ldc, cols int, accumulate bool, next *float32, nextStep int)",
 		fmt.Sprintf("is microKernel.tile for %d rows and at most %d columns.", rows, 2*s.lanes))
 
 	acc := [2][]VecVirtual{s.vecs(rows), s.vecs(rows)}
@@ -39,47 +39,51 @@ func tile(s isa, rows int) {
 		LEAQ(Mem{Base: a, Index: rowA[rowsPerBase-2], Scale: 1}, a2) // a + 5·rowA
 		LEAQ(Mem{Base: a2, Index: step, Scale: 2}, a2)
 	}
-	prefetchC(s, rows)
+	next, nextStep := param("next"), bytesOf(param("nextStep"))
+	c, ldc := param("c"), bytesOf(param("ldc"))
 
-	Comment("for k > 0; k-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr }")
+	Comment("The lines of C, due at the end, are asked for one row at a time:", "all at once they would hold up the loads of A and B.")
+	chunk, n := GP64(), GP64()
+	IMUL3Q(U32(1<<16/uint32(rows)), k, chunk)
+	SHRQ(Imm(16), chunk)
+	INCQ(chunk)
+	Label("chunk")
+	for line := 0; line < 2*s.bytes(); line += 64 {
+		PREFETCHT0(Mem{Base: c, Disp: line})
+	}
+	ADDQ(ldc, c)
+	MOVQ(chunk, n)
+	CMPQ(k, n)
+	CMOVQLT(k, n)
+	SUBQ(n, k)
+
+	Comment("for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }")
 	Label("step")
 	b0, b1, ai := s.vec(), s.vec(), s.vecs(2)
 	VMOVUPS(Mem{Base: b}, b0)
 	VMOVUPS(Mem{Base: b, Disp: s.bytes()}, b1)
 	for i := range rows {
-		base, n := a, i
+		base, row := a, i
 		if i >= rowsPerBase {
-			base, n = a2, i-rowsPerBase
+			base, row = a2, i-rowsPerBase
 		}
 		v := ai[i%2]
-		VBROADCASTSS(rowA.of(base, n, 0), v)
+		VBROADCASTSS(rowA.of(base, row, 0), v)
 		VFMADD231PS(v, b0, acc[0][i])
 		VFMADD231PS(v, b1, acc[1][i])
 	}
+	PREFETCHT0(Mem{Base: next})
+	ADDQ(nextStep, next)
 	ADDQ(colA, a)
 	if rows > rowsPerBase {
 		ADDQ(colA, a2)
 	}
 	ADDQ(Imm(uint64(2*s.bytes())), b)
-	DECQ(k)
+	DECQ(n)
 	JNZ(LabelRef("step"))
-
+	TESTQ(k, k)
+	JNZ(LabelRef("chunk"))
 	storeC(s, acc, rows)
-}
-
-// prefetchC asks for the tile of C, which is due after the loop.
-func prefetchC(s isa, rows int) {
-	Comment("prefetch c[i*ldc : i*ldc+nr]")
-	c := param("c")
-	ldc := bytesOf(param("ldc"))
-	for i := range rows {
-		for line := 0; line < 2*s.bytes(); line += 64 {
-			PREFETCHT0(Mem{Base: c, Disp: line})
-		}
-		if i < rows-1 {
-			ADDQ(ldc, c)
-		}
-	}
 }
 
 // storeC ends a tile's function: a full tile with plain stores, a narrow one
