@@ -106,7 +106,7 @@ func (c *Coding) UnmarshalText(text []byte) error {
 func checkShape(c Coding, rows, cols uint64, group int) error {
 	switch {
 	case !c.Valid():
-		return fmt.Errorf("%w: unknown %v", ErrUnsupported, c)
+		return fmt.Errorf("unknown %v", c)
 	case cols == 0 || cols > MaxDim:
 		return fmt.Errorf("%d columns: must be 1 to %d", cols, MaxDim)
 	case rows == 0 || rows > MaxDim:

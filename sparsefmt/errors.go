@@ -119,6 +119,9 @@ func inTensor(name string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if len(name) > 63 { // no tensor has such a name: it is an entry of a broken table
+		name = name[:63] + "…"
+	}
 	var re *RuleError
 	if errors.As(err, &re) {
 		c := *re
