@@ -56,7 +56,8 @@ def main() -> None:
         file.write_text(text, newline="")
         command = [a.llama_bin / "llama-perplexity", "-m", model_path, "-f", file, "-c", "512", "-t", "1"]
         run = subprocess.run(command, check=True, capture_output=True, text=True)
-        there = float(re.search(r"Final estimate: PPL = ([\d.]+)", run.stdout + run.stderr).group(1))
+    # The running value after the last window; the final line goes to an asynchronous log that may lose it.
+    there = float(re.findall(r"\[\d+\]([\d.]+),", run.stdout)[-1])
     here = llama_cpp_perplexity(load(model_path), tokenizer.encode(text).ids)
     print(f"perplexity: torch {here:.4f}, llama.cpp {there:.4f}, difference {there / here - 1:+.2%}")
     if abs(there / here - 1) > 0.01:

@@ -29,7 +29,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--work", required=True, help="directory for tokenizer and checkpoints")
     p.add_argument("--epochs", type=float, default=20)
     p.add_argument("--batch", type=int, default=8, help="windows a step")
-    p.add_argument("--lr", type=float, default=2e-3)
+    p.add_argument("--lr", type=float, default=4e-3)
     p.add_argument("--warmup", type=int, default=200, help="steps")
     p.add_argument("--decay", type=float, default=0.1, help="weight decay of the matrices")
     p.add_argument("--dropout", type=float, default=0.1)
@@ -74,11 +74,34 @@ def loss_on(model: Model, ids: list[int]) -> float:
     return total / (windows.shape[0] * (n - 1))
 
 
-def optimizer(model: Model, lr: float, decay: float) -> torch.optim.Optimizer:
-    matrices = [p for p in model.parameters() if p.dim() == 2]
-    vectors = [p for p in model.parameters() if p.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), fused=True)
+class Optimizers:
+    """Muon for the blocks' matrices, AdamW for the embedding and the norms; one rate for both."""
+
+    def __init__(self, model: Model, decay: float):
+        blocks = [p for p in model.blk.parameters() if p.dim() == 2]
+        norms = [p for p in model.parameters() if p.dim() == 1]
+        groups = [
+            {"params": [model.token_embd.weight], "weight_decay": decay},
+            {"params": norms, "weight_decay": 0.0},
+        ]
+        self.parts = [
+            torch.optim.Muon(blocks, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True),
+        ]
+
+    def step(self, rate: float) -> None:
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = rate
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict]:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states: list[dict]) -> None:
+        for part, state in zip(self.parts, states, strict=True):
+            part.load_state_dict(state)
 
 
 def rate(step: int, steps: int, a: argparse.Namespace) -> float:
@@ -107,7 +130,7 @@ def main() -> None:
 
     model = Model(c)
     steps = round(a.epochs * data.steps)
-    opt = optimizer(model, a.lr, a.decay)
+    opt = Optimizers(model, a.decay)
     size = sum(p.numel() for p in model.parameters())
     print(f"{size} parameters, {data.tokens} training tokens, {len(validation)} validation tokens, {steps} steps", flush=True)
 
@@ -125,15 +148,12 @@ def main() -> None:
         for i, (x, y) in enumerate(data.epoch(step // data.steps)):
             if i < step % data.steps:
                 continue
-            for group in opt.param_groups:
-                group["lr"] = rate(step, steps, a)
             with torch.autocast("cpu", torch.bfloat16, enabled=not a.fp32):
                 logits = model(x)
             loss = F.cross_entropy(logits.float().flatten(0, 1), y.flatten())
-            opt.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            opt.step()
+            opt.step(rate(step, steps, a))
             running.append(loss.item())
             step += 1
             if step == a.stop_after:
