@@ -61,9 +61,10 @@ func Open(ctx context.Context, path string, o OpenOptions) (Model, error) {
 	return openExpanded(ctx, path, llama, o.OnExpand)
 }
 
-// expanded is a model in a temporary file.
+// expanded is a model in a temporary file. It embeds no mere Model, so that it
+// stays a [Batcher].
 type expanded struct {
-	Model
+	*Llama
 	dir string
 }
 
@@ -95,5 +96,5 @@ func openExpanded(ctx context.Context, path string, o LlamaOptions, progress fun
 
 // Close frees the model and removes its file.
 func (e *expanded) Close() error {
-	return errors.Join(e.Model.Close(), os.RemoveAll(e.dir))
+	return errors.Join(e.Llama.Close(), os.RemoveAll(e.dir))
 }

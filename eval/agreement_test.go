@@ -1,0 +1,120 @@
+package eval
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"besa/gguf"
+	"besa/internal/assets"
+	"besa/internal/demomodel"
+)
+
+// writeF32 writes the model at path with every tensor as float32.
+func writeF32(t *testing.T, path string) string {
+	t.Helper()
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	kvs := slices.Clone(f.KVs())
+	for i, kv := range kvs {
+		if kv.Key == "general.file_type" {
+			kvs[i] = gguf.MustKV(kv.Key, uint32(0))
+		}
+	}
+	tensors := slices.Clone(f.Tensors())
+	for i := range tensors {
+		tensors[i].Type, tensors[i].Bytes = gguf.F32, 4*tensors[i].Elements()
+	}
+	out := filepath.Join(t.TempDir(), "f32.gguf")
+	w, err := gguf.Create(out, kvs, tensors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	for i, src := range f.Tensors() {
+		values := make([]float32, src.Elements())
+		if err := f.ReadFloats(src, values); err != nil {
+			t.Fatal(err)
+		}
+		data := make([]byte, tensors[i].Bytes)
+		if err := gguf.Quantize(gguf.F32, data, values); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.WriteTensor(src.Name, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestLogitsAgreeWithLlamaCpp holds the Go engine against llama.cpp on float32
+// weights: the two differ only in the order of float32 sums and in llama.cpp's
+// half-precision cache of keys and values.
+func TestLogitsAgreeWithLlamaCpp(t *testing.T) {
+	tiny := filepath.Join(t.TempDir(), "tiny.gguf")
+	if err := os.WriteFile(tiny, demomodel.Model(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	library := assets.Path(t, assets.Llama)
+	for name, path := range map[string]string{"tiny": tiny, "SmolLM2": assets.Path(t, assets.SmolLM2)} {
+		t.Run(name, func(t *testing.T) {
+			f32 := writeF32(t, path)
+			ours, err := LoadGo(f32, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ours.Close()
+			theirs, err := LoadLlama(f32, LlamaOptions{Library: library, Threads: 2})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer theirs.Close()
+			compareLogits(t, ours, theirs, 256)
+		})
+	}
+}
+
+func compareLogits(t *testing.T, ours, theirs Model, tokens int) {
+	t.Helper()
+	ids, err := ours.Tokenize(demomodel.Evaluation(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same, err := theirs.Tokenize(demomodel.Evaluation(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(ids, same) {
+		t.Fatal("the tokenizers disagree")
+	}
+	window := ids[:tokens]
+	a, err := ours.Logits(t.Context(), window)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := theirs.Logits(t.Context(), window)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(a) != len(b) || len(a) != tokens*ours.Vocab() {
+		t.Fatalf("%d and %d logits for %d tokens of %d", len(a), len(b), tokens, ours.Vocab())
+	}
+	var top float64
+	for i := range a {
+		if d := math.Abs(float64(a[i]) - float64(b[i])); !(d <= top) {
+			top = d
+		}
+	}
+	t.Logf("largest difference of %d logits: %g", len(a), top)
+	if !(top <= 1e-2) {
+		t.Errorf("logits differ by %g, more than 1e-2", top)
+	}
+}

@@ -1,0 +1,282 @@
+package eval
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"besa/gguf"
+	"besa/internal/assets"
+	"besa/internal/tokenizer"
+)
+
+// opticks.txt is from Isaac Newton's Opticks (fourth edition, 1730), which is
+// in the public domain.
+const opticks = "testdata/opticks.txt"
+
+func readText(t testing.TB, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// smollm2 loads the model. One thread: llama.cpp's threads wait for each other
+// in busy loops, which on a busy machine takes far longer than the work.
+func smollm2(t testing.TB) *Llama {
+	t.Helper()
+	m, err := LoadLlama(assets.Path(t, assets.SmolLM2), LlamaOptions{Library: assets.Path(t, assets.Llama), Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// TestAgainstLlamaPerplexity compares with llama.cpp's own tool, digit by digit:
+// with the tool itself where scripts/fetch-assets.sh --tools has built it, else
+// with what it printed. Other processors sum in another order, so the committed
+// figure holds to 1e-3. Five windows leave llama-perplexity's batch of sixteen
+// partly empty, which shows in the standard error's last digits.
+func TestAgainstLlamaPerplexity(t *testing.T) {
+	const ctx, windows = 128, 5
+	m := smollm2(t)
+	got, err := Perplexity(t.Context(), m, readText(t, opticks), PerplexityOptions{Protocol: LlamaCpp, Ctx: ctx, Limit: windows})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Tokens != 63*windows || got.Windows != windows || got.TextTokens != 7403 {
+		t.Errorf("%+v: %d tokens of %d windows should be scored", got, 63*windows, windows)
+	}
+	const perplexity, stdErr = 26.1282, 3.97676
+	if !(math.Abs(got.Perplexity/perplexity-1) < 1e-3) || !(math.Abs(got.StdErr/stdErr-1) < 1e-3) {
+		t.Errorf("perplexity %.4f +/- %.5f, llama-perplexity printed %.4f +/- %.5f", got.Perplexity, got.StdErr, perplexity, stdErr)
+	}
+	tool, ok := assets.Lookup(assets.Perplexity)
+	if !ok {
+		return
+	}
+	out, err := exec.CommandContext(t.Context(), tool, "-m", m.path, "-f", opticks, "-t", "1", "-c", fmt.Sprint(ctx), "--chunks", fmt.Sprint(windows)).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	final := regexp.MustCompile(`Final estimate: (.*)`).FindSubmatch(out)
+	if final == nil {
+		t.Fatalf("llama-perplexity printed no estimate:\n%s", out)
+	}
+	if ours := fmt.Sprintf("PPL = %.4f +/- %.5f", got.Perplexity, got.StdErr); ours != string(final[1]) {
+		t.Errorf("%s, llama-perplexity prints %s", ours, final[1])
+	}
+}
+
+// TestNLLIsOfTheLogits scores a window that takes two batches, and compares
+// with the logits of the whole window, and those with a window of its own.
+func TestNLLIsOfTheLogits(t *testing.T) {
+	m := smollm2(t)
+	ids, err := m.Tokenize(readText(t, opticks), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	window := ids[:ubatchTokens+40]
+	logits, err := m.Logits(t.Context(), window)
+	if err != nil || len(logits) != len(window)*m.Vocab() {
+		t.Fatalf("%d logits for %d tokens, %v", len(logits), len(window), err)
+	}
+	for _, from := range []int{ubatchTokens - 5, len(window) - 1} {
+		nll, err := m.NLL(t.Context(), window, from)
+		if err != nil || len(nll) != len(window)-from {
+			t.Fatalf("from %d: %d values, %v", from, len(nll), err)
+		}
+		for i, x := range nll {
+			row := logits[(from+i-1)*m.Vocab() : (from+i)*m.Vocab()]
+			if want := negLogProb(row, window[from+i]); !(math.Abs(x-want) < 1e-4) {
+				t.Errorf("from %d: token %d has %v, its logits give %v", from, from+i, x, want)
+			}
+		}
+	}
+	// A window is judged alone, whatever came before, and always the same.
+	short := window[:8]
+	first, err := m.Logits(t.Context(), short)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.NLL(t.Context(), ids[2000:2032], 1); err != nil {
+		t.Fatal(err)
+	}
+	second, err := m.Logits(t.Context(), short)
+	if err != nil || !slices.Equal(first, second) {
+		t.Errorf("the same window gives other logits the second time, %v", err)
+	}
+}
+
+func TestTokenizeIsLlamaCpps(t *testing.T) {
+	m := smollm2(t)
+	f, err := gguf.Open(m.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	tok, err := tokenizer.New(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := readText(t, opticks) + "<|im_start|> 12 é\t"
+	got, err := m.Tokenize(text, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want, err := tok.Encode(text, tokenizer.AddSpecial); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%d and %d ids differ, %v", len(got), len(want), err)
+	}
+	if id, add := m.BOS(); id != 1 || add || m.Vocab() != tok.Vocab() {
+		t.Errorf("beginning of sequence %d, %v; vocabulary %d", id, add, m.Vocab())
+	}
+	if ids, err := m.Tokenize("", true); err != nil || len(ids) != 0 {
+		t.Errorf("empty text: %v, %v", ids, err)
+	}
+	if _, err := m.Tokenize("a\x00b", true); err == nil {
+		t.Error("a zero byte is taken")
+	}
+}
+
+func TestLlamaStops(t *testing.T) {
+	m := smollm2(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := m.NLL(ctx, []int32{1, 2, 3}, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if _, err := m.NLL(t.Context(), []int32{1, int32(m.Vocab())}, 1); err == nil {
+		t.Error("a token outside the vocabulary is taken")
+	}
+	if _, err := m.Logits(t.Context(), []int32{-1}); err == nil {
+		t.Error("a negative token is taken")
+	}
+	if logits, err := m.Logits(t.Context(), nil); err != nil || len(logits) != 0 {
+		t.Errorf("empty window: %d logits, %v", len(logits), err)
+	}
+	for range 2 {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := m.NLL(t.Context(), []int32{1, 2}, 1); !errors.Is(err, errClosed) {
+		t.Errorf("closed: %v", err)
+	}
+	if _, err := m.Tokenize("a", false); !errors.Is(err, errClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+// vocabFile writes a GGUF file that has a vocabulary and nothing else.
+func vocabFile(t *testing.T, name string, pairs ...gguf.KV) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	w, err := gguf.Create(path, pairs, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestLoadLlamaRefuses(t *testing.T) {
+	library := assets.Path(t, assets.Llama)
+	dir := t.TempDir()
+	write := func(name string, data []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	model, err := os.ReadFile(assets.Path(t, assets.SmolLM2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	arch := gguf.MustKV("general.architecture", "llama")
+	kind := gguf.MustKV("tokenizer.ggml.model", "llama")
+	for name, c := range map[string]struct {
+		path string
+		is   error
+		text string
+	}{
+		"absent":           {filepath.Join(dir, "absent.gguf"), os.ErrNotExist, ""},
+		"HTML":             {write("page.gguf", []byte("<html></html>")), gguf.ErrNotGGUF, ""},
+		"truncated":        {write("cut.gguf", model[:len(model)/2]), gguf.ErrTruncated, ""},
+		"twin tokens":      {vocabFile(t, "twins.gguf", arch, kind, gguf.MustKV("tokenizer.ggml.tokens", []string{"a", "a"})), tokenizer.ErrMalformed, "tokens 0 and 1"},
+		"no model in it":   {vocabFile(t, "vocab.gguf", arch, kind, gguf.MustKV("tokenizer.ggml.tokens", []string{"a", "b", "c"})), nil, "llama.cpp says \"llama_model_load: error loading model: error loading model hyperparameters"},
+		"unknown arch":     {vocabFile(t, "arch.gguf", gguf.MustKV("general.architecture", "novel"), kind, gguf.MustKV("tokenizer.ggml.tokens", []string{"a", "b", "c"})), nil, "novel"},
+		"a middle part":    {vocabFile(t, "m-00002-of-00003.gguf", arch, kind, gguf.MustKV("tokenizer.ggml.tokens", []string{"a", "b", "c"}), gguf.MustKV("split.count", uint16(3))), nil, "name the first"},
+		"the rest missing": {vocabFile(t, "m-00001-of-00003.gguf", arch, kind, gguf.MustKV("tokenizer.ggml.tokens", []string{"a", "b", "c"}), gguf.MustKV("split.count", uint16(3))), os.ErrNotExist, "part 2 of 3"},
+	} {
+		m, err := LoadLlama(c.path, LlamaOptions{Library: library})
+		if err == nil {
+			t.Errorf("%s: loads", name)
+			_ = m.Close()
+			continue
+		}
+		if c.is != nil && !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := LoadLlama(assets.Path(t, assets.SmolLM2), LlamaOptions{Library: dir}); !errors.Is(err, ErrNoLibrary) {
+		t.Errorf("no library: %v", err)
+	}
+}
+
+// TestOneLibrary: a second library in the same process is refused. And what
+// llama.cpp logs goes where the options say.
+func TestOneLibrary(t *testing.T) {
+	var log bytes.Buffer
+	model := assets.Path(t, assets.SmolLM2)
+	m, err := LoadLlama(model, LlamaOptions{Library: assets.Path(t, assets.Llama), Log: &log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	library.log.copyTo(nil)
+	if !strings.Contains(log.String(), "general.architecture") {
+		t.Errorf("llama.cpp's log is missing: %.200q", log.String())
+	}
+	other := libraryDir(t, t.TempDir(), libraries...)
+	if _, err := LoadLlama(model, LlamaOptions{Library: other}); err == nil || !strings.Contains(err.Error(), "already loaded") {
+		t.Errorf("second library: %v", err)
+	}
+}
+
+func TestLogExplains(t *testing.T) {
+	for name, c := range map[string]struct {
+		errors []string
+		want   string
+	}{
+		"nothing logged": {nil, "load m"},
+		"the cause":      {[]string{"x: bad magic\n", "y: failed to load model\n"}, `load m: llama.cpp says "x: bad magic"`},
+		"only the end":   {[]string{"y: failed to load model\n"}, `load m: llama.cpp says "y: failed to load model"`},
+		"the last cause": {[]string{"first\n", "second\n", "\n"}, `load m: llama.cpp says "second"`},
+	} {
+		l := llamaLog{errors: c.errors}
+		if got := l.explain(errors.New("load m")).Error(); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
