@@ -80,13 +80,10 @@ func PruneBlock(ctx context.Context, job Job, opts Options) (*Result, error) {
 	if err := s.prepare(); err != nil {
 		return nil, err
 	}
-	learned := opts.Method == MethodBESA
-	if learned || s.learnsClipping() {
-		if err := s.learn(ctx, learned); err != nil {
+	if opts.Method == MethodBESA {
+		if err := s.learn(ctx); err != nil {
 			return nil, err
 		}
-	}
-	if learned {
 		s.settleCounts()
 	}
 	res := s.finish()
@@ -107,7 +104,7 @@ type session struct {
 	norms  [decoder.NumLinears]InputNorms
 	rank   [decoder.NumLinears]*Ranking
 	prune  [decoder.NumLinears][]int
-	alloc  []*Allocation // by layer; empty unless learned
+	alloc  []*Allocation // by layer; only when it is learned
 	clip   [decoder.NumLinears]*clipping
 	quant  [decoder.NumLinears]kernel.Mat[float32] // quantised weights, with a grid
 	params int                                     // weights in the block
@@ -168,7 +165,7 @@ func (s *session) prepare() error {
 			if s.opts.Grid == GridSymmetric {
 				s.clip[l].searchSteps(s.pool, w, norms, s.rank[l], s.prune[l])
 			} else {
-				s.clip[l].fitRange(s.pool, w)
+				s.clip[l].fitRange(s.pool, w, s.opts.Method == MethodBESA)
 			}
 		}
 		if s.opts.Method == MethodBESA {
@@ -188,12 +185,12 @@ func groupFor(cols, want int) int {
 
 func (s *session) learnsClipping() bool { return s.opts.Grid != GridNone && s.opts.ClipLR > 0 }
 
-// learn minimises the reconstruction loss over allocations (when learned) and
-// clipping strengths together, one window a step.
-func (s *session) learn(ctx context.Context, learned bool) error {
+// learn minimises the reconstruction loss over allocations and clipping
+// strengths together, one window a step.
+func (s *session) learn(ctx context.Context) error {
 	grads := s.Engine.NewGradients()
 	dout := kernel.NewMat[float32](s.Engine.Tokens, s.Engine.Hidden)
-	opts := s.optimizers(learned)
+	opts := s.optimizers()
 	total := s.opts.Epochs * s.In.Len()
 	for step := range total {
 		if err := ctx.Err(); err != nil {
@@ -218,23 +215,20 @@ func (s *session) learn(ctx context.Context, learned bool) error {
 	return nil
 }
 
-func (s *session) optimizers(learned bool) []optimizer {
-	var opts []optimizer
-	if learned {
-		var params []param
-		for _, a := range s.alloc {
-			params = append(params, param{a.Logits, a.Grad})
-		}
-		opts = append(opts, newProdigy(s.pool, s.opts.DCoef, params...))
+func (s *session) optimizers() []optimizer {
+	var logits []param
+	for _, a := range s.alloc {
+		logits = append(logits, param{a.Logits, a.Grad})
 	}
+	opts := []optimizer{newProdigy(s.pool, s.opts.DCoef, logits...)}
 	if s.learnsClipping() {
-		var params []param
+		var raws []param
 		for _, c := range s.clip {
 			for i := range c.raw {
-				params = append(params, param{c.raw[i], c.rawGrad[i]})
+				raws = append(raws, param{c.raw[i], c.rawGrad[i]})
 			}
 		}
-		opts = append(opts, newAdam(s.pool, s.opts.ClipLR, params...))
+		opts = append(opts, newAdam(s.pool, s.opts.ClipLR, raws...))
 	}
 	return opts
 }
@@ -248,10 +242,8 @@ func (s *session) update() {
 			c.apply(s.pool, s.quant[l], w)
 			w = s.quant[l]
 		}
-		if s.alloc != nil {
-			s.alloc[l].Update(s.pool)
-			s.prune[l] = s.alloc[l].Prune
-		}
+		s.alloc[l].Update(s.pool)
+		s.prune[l] = s.alloc[l].Prune
 		applyMask(s.pool, s.masked.W[l], w, s.rank[l], s.prune[l])
 	}
 }
@@ -278,21 +270,15 @@ func (s *session) step(window int, dout kernel.Mat[float32], grads *decoder.Grad
 	if err := s.Engine.Backward(&s.masked, s.acts, dout, grads); err != nil {
 		return StepLoss{}, err
 	}
-	var dSparsity float64
-	if s.alloc != nil {
-		loss.Sparsity = s.expected()
-		var term float64
-		term, dSparsity = penalty(s.opts.Lambda, loss.Sparsity, s.opts.Sparsity)
-		loss.Loss += term
-	}
+	loss.Sparsity = s.expected()
+	term, dSparsity := penalty(s.opts.Lambda, loss.Sparsity, s.opts.Sparsity)
+	loss.Loss += term
 	for l := range decoder.NumLinears {
 		w := s.Block.W[l]
 		if s.clip[l] != nil {
 			w = s.quant[l]
 		}
-		if s.alloc != nil {
-			s.alloc[l].Backward(s.pool, s.rank[l], w, grads.W[l], float32(dSparsity*float64(w.Cols)/float64(s.params)))
-		}
+		s.alloc[l].Backward(s.pool, s.rank[l], w, grads.W[l], float32(dSparsity*float64(w.Cols)/float64(s.params)))
 		if s.learnsClipping() {
 			applyMask(s.pool, grads.W[l], grads.W[l], s.rank[l], s.prune[l])
 			s.clip[l].backward(s.pool, s.Block.W[l], grads.W[l])

@@ -50,9 +50,6 @@ func newClipping(grid Grid, rows, cols, group int) *clipping {
 	}
 	for s := first; s <= upper; s++ {
 		c.raw[s], c.rawGrad[s] = make([]float32, n), make([]float32, n)
-		for i := range c.raw[s] {
-			c.raw[s][i] = clipInit
-		}
 	}
 	return c
 }
@@ -61,8 +58,19 @@ func newClipping(grid Grid, rows, cols, group int) *clipping {
 func (c *clipping) span(g int) (lo, hi int) { return g * c.group, min((g+1)*c.group, c.cols) }
 
 // fitRange sets the asymmetric grid's ends to every group's minimum and
-// maximum, zero included: a pruned weight must be representable.
-func (c *clipping) fitRange(p *kernel.Pool, w kernel.Mat[float32]) {
+// maximum, zero included: a pruned weight must be representable. Clipping
+// starts where it can be learned; where it is not (the baselines round to the
+// nearest level of the full range), γ is 1.
+func (c *clipping) fitRange(p *kernel.Pool, w kernel.Mat[float32], learn bool) {
+	start := float32(math.Inf(1))
+	if learn {
+		start = clipInit
+	}
+	for _, raw := range c.raw {
+		for i := range raw {
+			raw[i] = start
+		}
+	}
 	p.For(c.rows, 16, func(r0, r1 int) {
 		for i := r0; i < r1; i++ {
 			row := w.Row(i)

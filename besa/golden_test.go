@@ -151,7 +151,7 @@ func TestClippingReference(t *testing.T) {
 	w := matrix(f, "weight")
 	c := newClipping(GridAsymmetric, w.Rows, w.Cols, 32)
 	c.round = func(h float32) float32 { return h } // the golden's steps are not rounded to fp16
-	c.fitRange(nil, w)
+	c.fitRange(nil, w, true)
 	near(t, "max", c.top, f.Floats("max"), 0, 0)
 	near(t, "min", c.low, f.Floats("min"), 0, 0)
 	copy(c.raw[0], f.Floats("raw0"))

@@ -177,7 +177,7 @@ func (r *runner) prune(ctx context.Context) error {
 // flopsPerWeight counts floating-point operations per weight and token: the
 // dense and the pruned pass 2 each, a learning step 6 (forward 2, backward 4).
 func (r *runner) flopsPerWeight() float64 {
-	if r.Method.Method != besa.MethodBESA && (r.Method.Grid == besa.GridNone || r.Method.ClipLR == 0) {
+	if r.Method.Method != besa.MethodBESA {
 		return 4
 	}
 	return 4 + 6*float64(r.Method.Epochs)

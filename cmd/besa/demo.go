@@ -21,10 +21,10 @@ import (
 // Windows of the demo: enough steps for the allocation to be learned, few
 // enough for two cores to finish within two minutes.
 const (
-	demoSamples    = 96
+	demoSamples    = 64
 	demoLen        = 256
 	demoEvalWindow = 256
-	demoEvalLimit  = 48
+	demoEvalLimit  = 32
 )
 
 type demoOptions struct {

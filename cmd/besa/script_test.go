@@ -40,6 +40,7 @@ func TestScripts(t *testing.T) {
 			"oneline":   cmdOneLine,
 			"truncate":  cmdTruncate,
 			"poke":      cmdPoke,
+			"swap":      cmdSwap,
 			"nofiles":   cmdNoFiles,
 			"maxrss":    cmdMaxRSS,
 			"samebytes": cmdSameBytes,
@@ -86,6 +87,12 @@ func cmdPoke(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	binary.LittleEndian.PutUint64(data[offset:], value)
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), data, 0o644))
+}
+
+// cmdSwap copies a file with one string replaced by another of the same length: swap FROM TO OLD NEW
+func cmdSwap(ts *testscript.TestScript, _ bool, args []string) {
+	data := strings.ReplaceAll(ts.ReadFile(args[0]), args[2], args[3])
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(data), 0o644))
 }
 
 // cmdNoFiles demands that no file matches a pattern: nofiles PATTERN…
