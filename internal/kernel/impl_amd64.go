@@ -13,7 +13,7 @@ var archImplementations = []*implementation{
 		name: "avx2",
 		missing: lacking(
 			feature{"AVX2", &cpu.X86.HasAVX2}, feature{"FMA", &cpu.X86.HasFMA}),
-		gemm: microKernel[float32]{mr: len(tilesAVX2), nr: 16, kc: 512,
+		gemm: microKernel[float32]{mr: len(tilesAVX2), nr: 16, kc: 768,
 			tile: tileAVX2, pack: packAVX2, packT: packTAVX2},
 		vec: vectorKernels[float32]{
 			dot: dotAVX2, maximum: maximumAVX2, axpy: axpyAVX2, scale: scaleAVX2, add: addAVX2, mul: mulAVX2,
@@ -24,7 +24,7 @@ var archImplementations = []*implementation{
 		name: "avx512",
 		missing: lacking(
 			feature{"AVX2", &cpu.X86.HasAVX2}, feature{"FMA", &cpu.X86.HasFMA}, feature{"AVX512F", &cpu.X86.HasAVX512F}),
-		gemm: microKernel[float32]{mr: len(tilesAVX512), nr: 32, kc: 512,
+		gemm: microKernel[float32]{mr: len(tilesAVX512), nr: 32, kc: 768,
 			tile: tileAVX512, pack: packAVX512, packT: packTAVX512},
 		vec: vectorKernels[float32]{
 			dot: dotAVX512, maximum: maximumAVX512, axpy: axpyAVX512, scale: scaleAVX512, add: addAVX512, mul: mulAVX512,

@@ -45,16 +45,22 @@ func rowBlocks(columnBlocks, tiles, threads int) int {
 	return best
 }
 
-// worthPacking tells whether A is copied before use. Stored by columns it must
-// be, or each step along k touches another page. Stored by rows it is read
-// once from memory per block of columns either way; a copy pays only when the rows
-// lie at a distance that maps them to the same few cache sets.
+// worthPacking tells whether A is copied before use, which costs a few per
+// cent of the time, or read where it is. It is copied when rows of a tile (or, of
+// columns, the steps along k) lie so that they fight for the same sets of a
+// cache, or when a tile takes a bit of each of more pages than the CPU keeps track of.
 func (g *product[T]) worthPacking() bool {
-	const few = 4 // column blocks
-	if ceilDiv(g.n, g.cols) < few {
+	const (
+		pageful = 1024 // elements: the sets of a first-level cache repeat with every page
+		tooWide = 1 << 20
+	)
+	if g.n < 4*g.kernel.nr {
 		return false
 	}
-	return g.a.inner != 1 || g.a.outer%256 == 0
+	if g.a.inner == 1 {
+		return g.a.outer%pageful == 0
+	}
+	return g.a.inner%pageful == 0 || g.m*g.k > tooWide
 }
 
 // packedSize is the number of elements that a packed slab takes.
