@@ -20,6 +20,11 @@ type LlamaOptions struct {
 	Library string    // where libllama is; see [FindLibrary]
 	Threads int       // 0: one per processor
 	Log     io.Writer // receives llama.cpp's log; nil silences it
+
+	// Precise keeps llama.cpp's attention in float32: a float32 cache of keys and
+	// values, no flash attention. It is for comparisons with another engine;
+	// llama-perplexity's figures come from the default, half precision.
+	Precise bool
 }
 
 // Llama is a model in llama.cpp, on the CPU. It is not safe for concurrent use.
@@ -28,6 +33,7 @@ type Llama struct {
 	model   llama.Model
 	vocab   llama.Vocab
 	threads int32
+	precise bool
 	tokens  int // size of the vocabulary
 	run     run
 }
@@ -50,7 +56,7 @@ func LoadLlama(path string, opts LlamaOptions) (*Llama, error) {
 	if err := openLibrary(dir); err != nil {
 		return nil, err
 	}
-	m := &Llama{path: path, threads: int32(min(opts.Threads, math.MaxInt16))}
+	m := &Llama{path: path, precise: opts.Precise, threads: int32(min(opts.Threads, math.MaxInt16))}
 	if m.threads <= 0 {
 		m.threads = int32(runtime.NumCPU())
 	}

@@ -48,40 +48,66 @@ func smollm2(t testing.TB) *Llama {
 	return m
 }
 
-// TestAgainstLlamaPerplexity compares with llama.cpp's own tool, digit by digit:
-// with the tool itself where scripts/fetch-assets.sh --tools has built it, else
-// with what it printed. Other processors sum in another order, so the committed
-// figure holds to 1e-3. Five windows leave llama-perplexity's batch of sixteen
-// partly empty, which shows in the standard error's last digits.
+// The case for the comparison with llama-perplexity: five windows leave its
+// batch of sixteen partly empty, which shows in the figures.
+var comparison = PerplexityOptions{Protocol: LlamaCpp, Ctx: 128, Limit: 5}
+
+// childLibrary names, for TestInChild, the library to load.
+const childLibrary = "BESA_TEST_CHILD_LIBRARY"
+
+// TestAgainstLlamaPerplexity compares with llama.cpp's own tool. Where
+// scripts/fetch-assets.sh --tools has built it, all printed digits must agree; a
+// child process measures, with the tool's own libraries. Other builds and other
+// processors round differently, which on so short a text is up to 1 %: so much
+// may the fetched library differ from what the tool printed.
 func TestAgainstLlamaPerplexity(t *testing.T) {
-	const ctx, windows = 128, 5
-	m := smollm2(t)
-	got, err := Perplexity(t.Context(), m, readText(t, opticks), PerplexityOptions{Protocol: LlamaCpp, Ctx: ctx, Limit: windows})
+	got, err := Perplexity(t.Context(), smollm2(t), readText(t, opticks), comparison)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Tokens != 63*windows || got.Windows != windows || got.TextTokens != 7403 {
-		t.Errorf("%+v: %d tokens of %d windows should be scored", got, 63*windows, windows)
+	if want := 63 * comparison.Limit; got.Tokens != want || got.Windows != comparison.Limit || got.TextTokens != 7403 {
+		t.Errorf("%+v: %d tokens of %d windows should be scored", got, want, comparison.Limit)
 	}
 	const perplexity, stdErr = 26.1282, 3.97676
-	if !(math.Abs(got.Perplexity/perplexity-1) < 1e-3) || !(math.Abs(got.StdErr/stdErr-1) < 1e-3) {
+	if !(math.Abs(got.Perplexity/perplexity-1) < 2e-2) || !(math.Abs(got.StdErr/stdErr-1) < 2e-2) {
 		t.Errorf("perplexity %.4f +/- %.5f, llama-perplexity printed %.4f +/- %.5f", got.Perplexity, got.StdErr, perplexity, stdErr)
 	}
 	tool, ok := assets.Lookup(assets.Perplexity)
 	if !ok {
 		return
 	}
-	out, err := exec.CommandContext(t.Context(), tool, "-m", m.path, "-f", opticks, "-t", "1", "-c", fmt.Sprint(ctx), "--chunks", fmt.Sprint(windows)).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), tool, "-m", assets.Path(t, assets.SmolLM2), "-f", opticks, "-t", "1",
+		"-c", fmt.Sprint(comparison.Ctx), "--chunks", fmt.Sprint(comparison.Limit)).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	final := regexp.MustCompile(`Final estimate: (.*)`).FindSubmatch(out)
-	if final == nil {
-		t.Fatalf("llama-perplexity printed no estimate:\n%s", out)
+	theirs := regexp.MustCompile(`PPL = .*`).Find(out)
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestInChild$", "-test.v")
+	child.Env = append(os.Environ(), childLibrary+"="+filepath.Dir(tool))
+	if out, err = child.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
-	if ours := fmt.Sprintf("PPL = %.4f +/- %.5f", got.Perplexity, got.StdErr); ours != string(final[1]) {
-		t.Errorf("%s, llama-perplexity prints %s", ours, final[1])
+	if ours := regexp.MustCompile(`PPL = .*`).Find(out); theirs == nil || !bytes.Equal(ours, theirs) {
+		t.Errorf("%s, llama-perplexity prints %s", ours, theirs)
 	}
+}
+
+// TestInChild is the child process of TestAgainstLlamaPerplexity.
+func TestInChild(t *testing.T) {
+	library := os.Getenv(childLibrary)
+	if library == "" {
+		return
+	}
+	m, err := LoadLlama(assets.Path(t, assets.SmolLM2), LlamaOptions{Library: library, Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	got, err := Perplexity(t.Context(), m, readText(t, opticks), comparison)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Printf("PPL = %.4f +/- %.5f\n", got.Perplexity, got.StdErr)
 }
 
 // TestNLLIsOfTheLogits scores a window that takes two batches, and compares

@@ -182,6 +182,10 @@ func (m *Llama) prepare(length, room int) error {
 	params.NUbatch = ubatchTokens
 	params.NSeqMax = uint32(room)
 	params.NThreads, params.NThreadsBatch = m.threads, m.threads
+	if m.precise {
+		params.TypeK, params.TypeV = llama.GGMLTypeF32, llama.GGMLTypeF32
+		params.FlashAttentionType = llama.FlashAttentionTypeDisabled
+	}
 	ctx, err := llama.InitFromModel(m.model, params)
 	if err != nil {
 		return library.log.explain(fmt.Errorf("make a context of %d × %d tokens in llama.cpp: %w", room, length, err))

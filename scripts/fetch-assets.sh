@@ -139,22 +139,27 @@ fetch_smollm2() {
 }
 
 build_tools() {
-  current tools "$TOOLS_PACKAGE" && return
+  local version="$TOOLS_PACKAGE, shared"
+  current tools "$version" && return
   need npm "install Node.js (it brings npm)"
   need git "install git"
   need cmake "install cmake and a C++ compiler"
   npm_fetch "$TOOLS_PACKAGE" "$TOOLS_SHA256" "$work/tools-npm"
   git -c advice.detachedHead=false clone --quiet "$work/tools-npm/package/llama/gitRelease.bundle" "$work/llama.cpp" ||
     die "git could not read the source bundle of $TOOLS_PACKAGE"
-  local tools=(llama-perplexity llama-quantize llama-bench llama-tokenize)
-  cmake -S "$work/llama.cpp" -B "$work/build" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF \
+  # Shared libraries beside the tools: besa can load the very same build, and
+  # only then do its figures equal those of the tools to the last digit.
+  # shellcheck disable=SC2016 # $ORIGIN is for the dynamic linker
+  cmake -S "$work/llama.cpp" -B "$work/build" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON \
+    -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON -DCMAKE_INSTALL_RPATH='$ORIGIN' \
     -DGGML_OPENMP=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_UI=OFF \
     >"$work/build.log" 2>&1 &&
-    cmake --build "$work/build" --parallel "$(getconf _NPROCESSORS_ONLN)" --target "${tools[@]}" >>"$work/build.log" 2>&1 ||
+    cmake --build "$work/build" --parallel "$(getconf _NPROCESSORS_ONLN)" \
+      --target llama-perplexity llama-quantize llama-bench llama-tokenize >>"$work/build.log" 2>&1 ||
     die "llama.cpp did not build: $(tail -n 5 "$work/build.log")"
   mkdir "$work/tools"
-  cp "${tools[@]/#/$work/build/bin/}" "$work/llama.cpp/LICENSE" "$work/tools/"
-  publish "$work/tools" tools "$TOOLS_PACKAGE"
+  cp -a "$work"/build/bin/. "$work/llama.cpp/LICENSE" "$work/tools/"
+  publish "$work/tools" tools "$version"
 }
 
 main() {
