@@ -10,6 +10,7 @@
 package main
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"os"
@@ -35,4 +36,20 @@ func main() {
 	build.ConstraintExpr("amd64,!purego")
 	write()
 	build.Generate()
+	for _, name := range []string{"out", "stubs"} {
+		if err := correctHeader(flag.Lookup(name).Value.String()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+}
+
+// correctHeader makes the first line of a generated file name the command that
+// writes it: avo names the file that holds main, which alone does not compile.
+func correctHeader(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, bytes.Replace(text, []byte("go run main.go "), []byte("go run . "), 1), 0o666)
 }

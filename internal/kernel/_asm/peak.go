@@ -14,10 +14,7 @@ func peak(s isa) {
 	n := param("n")
 	x := s.vec()
 	s.zero(x)
-	acc := s.vecs(peakChains)
-	for _, v := range acc {
-		s.zero(v)
-	}
+	acc := s.sums(peakChains)
 	Comment("for ; n > 0; n-- { each acc += x·x, twice }")
 	Label("loop")
 	for range 2 {

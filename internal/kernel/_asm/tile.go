@@ -23,26 +23,11 @@ const rowsPerBase = 7
 func tile(s isa, rows int) {
 	s.begin(fmt.Sprintf("tile%d", rows), "(k int, a *float32, rowA, colA int, b *float32, c *float32, ldc, cols int, accumulate bool, next *float32, nextStep int)",
 		fmt.Sprintf("is microKernel.tile for %d rows and at most %d columns.", rows, 2*s.lanes))
+	acc := [2][]VecVirtual{s.sums(rows), s.sums(rows)}
+	step := newTileStep(s, rows)
+	k, c, ldc := param("k"), param("c"), bytesOf(param("ldc"))
 
-	acc := [2][]VecVirtual{s.vecs(rows), s.vecs(rows)}
-	for _, half := range acc {
-		for _, v := range half {
-			s.zero(v)
-		}
-	}
-	k, a, b := param("k"), param("a"), param("b")
-	step := bytesOf(param("rowA"))
-	colA := bytesOf(param("colA"))
-	rowA := newMultiples(step, min(rows, rowsPerBase))
-	a2 := GP64()
-	if rows > rowsPerBase {
-		LEAQ(Mem{Base: a, Index: rowA[rowsPerBase-2], Scale: 1}, a2) // a + 5·rowA
-		LEAQ(Mem{Base: a2, Index: step, Scale: 2}, a2)
-	}
-	next, nextStep := param("next"), bytesOf(param("nextStep"))
-	c, ldc := param("c"), bytesOf(param("ldc"))
-
-	Comment("The lines of C, due at the end, are asked for one row at a time:", "all at once they would hold up the loads of A and B.")
+	Comment("The lines of C, due at the end, are asked for one row at a time,", "k/rows steps apart: all at once they would hold up the loads of A and B.")
 	chunk, n := GP64(), GP64()
 	IMUL3Q(U32(1<<16/uint32(rows)), k, chunk)
 	SHRQ(Imm(16), chunk)
@@ -52,38 +37,68 @@ func tile(s isa, rows int) {
 		PREFETCHT0(Mem{Base: c, Disp: line})
 	}
 	ADDQ(ldc, c)
+	Comment("n = min(chunk, k); k -= n")
 	MOVQ(chunk, n)
 	CMPQ(k, n)
 	CMOVQLT(k, n)
 	SUBQ(n, k)
-
-	Comment("for ; n > 0; n-- { acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep }")
 	Label("step")
-	b0, b1, ai := s.vec(), s.vec(), s.vecs(2)
-	VMOVUPS(Mem{Base: b}, b0)
-	VMOVUPS(Mem{Base: b, Disp: s.bytes()}, b1)
-	for i := range rows {
-		base, row := a, i
-		if i >= rowsPerBase {
-			base, row = a2, i-rowsPerBase
-		}
-		v := ai[i%2]
-		VBROADCASTSS(rowA.of(base, row, 0), v)
-		VFMADD231PS(v, b0, acc[0][i])
-		VFMADD231PS(v, b1, acc[1][i])
-	}
-	PREFETCHT0(Mem{Base: next})
-	ADDQ(nextStep, next)
-	ADDQ(colA, a)
-	if rows > rowsPerBase {
-		ADDQ(colA, a2)
-	}
-	ADDQ(Imm(uint64(2*s.bytes())), b)
+	step.write(acc)
 	DECQ(n)
 	JNZ(LabelRef("step"))
 	TESTQ(k, k)
 	JNZ(LabelRef("chunk"))
 	storeC(s, acc, rows)
+}
+
+// tileStep is what one step along k needs in registers.
+type tileStep struct {
+	s              isa
+	rows           int
+	a, a2, colA, b GPVirtual // a2: the second base, if there is one
+	rowA           multiples
+	next, nextStep GPVirtual
+}
+
+func newTileStep(s isa, rows int) *tileStep {
+	t := &tileStep{s: s, rows: rows, a: param("a"), b: param("b"), colA: bytesOf(param("colA"))}
+	rowA := bytesOf(param("rowA"))
+	t.rowA = newMultiples(rowA, min(rows, rowsPerBase))
+	if rows > rowsPerBase {
+		Comment("a2 = a + 7·rowA")
+		t.a2 = GP64()
+		LEAQ(t.rowA.of(t.a, rowsPerBase-2, 0), t.a2)
+		LEAQ(Mem{Base: t.a2, Index: rowA, Scale: 2}, t.a2)
+	}
+	t.next, t.nextStep = param("next"), bytesOf(param("nextStep"))
+	return t
+}
+
+// write: acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep.
+func (t *tileStep) write(acc [2][]VecVirtual) {
+	Comment("acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep")
+	b, ai := t.s.vecs(2), t.s.vecs(2)
+	for half := range b {
+		VMOVUPS(Mem{Base: t.b, Disp: half * t.s.bytes()}, b[half])
+	}
+	for i := range t.rows {
+		m := t.rowA.of(t.a, i%rowsPerBase, 0)
+		if i >= rowsPerBase {
+			m = t.rowA.of(t.a2, i%rowsPerBase, 0)
+		}
+		v := ai[i%2]
+		VBROADCASTSS(m, v)
+		for half := range b {
+			VFMADD231PS(v, b[half], acc[half][i])
+		}
+	}
+	PREFETCHT0(Mem{Base: t.next})
+	ADDQ(t.nextStep, t.next)
+	ADDQ(t.colA, t.a)
+	if t.rows > rowsPerBase {
+		ADDQ(t.colA, t.a2)
+	}
+	ADDQ(Imm(uint64(2*t.s.bytes())), t.b)
 }
 
 // storeC ends a tile's function: a full tile with plain stores, a narrow one
