@@ -17,7 +17,9 @@ var archImplementations = []*implementation{
 			tile: tileAVX2, pack: packAVX2, packT: packTAVX2},
 		vec: vectorKernels[float32]{
 			dot: dotAVX2, maximum: maximumAVX2, axpy: axpyAVX2, scale: scaleAVX2, add: addAVX2, mul: mulAVX2,
-			exp: expAVX2, expSum: expSumAVX2, siluMul: siluMulAVX2, siluMulGrad: siluMulGradAVX2, softmaxGrad: softmaxGradAVX2},
+			exp: expAVX2, expSum: expSumAVX2, siluMul: siluMulAVX2, siluMulGrad: siluMulGradAVX2, softmaxGrad: softmaxGradAVX2,
+			mulScaled: mulScaledAVX2, dot3: dot3AVX2, normGrad: normGradAVX2, normGradAdd: normGradAddAVX2,
+			rotate: rotateAVX2, rotatePairs: rotatePairsAVX2},
 		peak: func(n int) int { peakAVX2(n); return n * peakMulAdds * 2 * 8 },
 	},
 	{
@@ -28,7 +30,9 @@ var archImplementations = []*implementation{
 			tile: tileAVX512, pack: packAVX512, packT: packTAVX512},
 		vec: vectorKernels[float32]{
 			dot: dotAVX512, maximum: maximumAVX512, axpy: axpyAVX512, scale: scaleAVX512, add: addAVX512, mul: mulAVX512,
-			exp: expAVX512, expSum: expSumAVX512, siluMul: siluMulAVX512, siluMulGrad: siluMulGradAVX512, softmaxGrad: softmaxGradAVX512},
+			exp: expAVX512, expSum: expSumAVX512, siluMul: siluMulAVX512, siluMulGrad: siluMulGradAVX512, softmaxGrad: softmaxGradAVX512,
+			mulScaled: mulScaledAVX512, dot3: dot3AVX512, normGrad: normGradAVX512, normGradAdd: normGradAddAVX512,
+			rotate: rotateAVX512, rotatePairs: rotatePairsAVX512},
 		peak: func(n int) int { peakAVX512(n); return n * peakMulAdds * 2 * 16 },
 	},
 }

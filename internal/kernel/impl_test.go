@@ -3,6 +3,8 @@ package kernel
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -94,6 +96,41 @@ func TestArchitecture(t *testing.T) {
 		if got := slices.Contains(Implementations(), name); got != has {
 			t.Errorf("%s: offered %v, the CPU has it %v", name, got, has)
 		}
+	}
+}
+
+// TestRequirements: the generator notes what each function requires; every bit
+// of that must be among the features that the implementation asks for, or be
+// one that all amd64 systems have or that AVX2 implies.
+func TestRequirements(t *testing.T) {
+	implied := "AVX CMOV MMX+ SSE SSE2"
+	declared := map[string]string{"AVX2": implied + " AVX2 FMA3", "AVX512": implied + " AVX2 FMA3 AVX512F"}
+	files, err := filepath.Glob("*_amd64.s")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%d assembly files: %v", len(files), err)
+	}
+	header := regexp.MustCompile(`// func (\w+)\(.*\n// Requires: (.*)\n`)
+	functions := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range header.FindAllStringSubmatch(string(text), -1) {
+			functions++
+			set := "AVX2"
+			if strings.HasSuffix(m[1], "AVX512") {
+				set = "AVX512"
+			}
+			for _, need := range strings.Split(m[2], ", ") {
+				if !slices.Contains(strings.Fields(declared[set]), need) {
+					t.Errorf("%s: %s requires %s, which is not asked for", file, m[1], need)
+				}
+			}
+		}
+	}
+	if functions < 40 {
+		t.Errorf("only %d functions found", functions)
 	}
 }
 

@@ -2,8 +2,9 @@ package kernel
 
 import "fmt"
 
-// vectorKernels are the vector functions of an implementation; their meaning
-// is that of the exported functions of the same name. Lengths are equal.
+// vectorKernels are the vector functions of an implementation; where none is
+// given here, their meaning is that of the exported functions of the same
+// name. Lengths are equal.
 type vectorKernels[T Float] struct {
 	dot         func(a, b []T) T
 	maximum     func(x []T) T
@@ -15,7 +16,13 @@ type vectorKernels[T Float] struct {
 	expSum      func(dst, x []T, shift T) T
 	siluMul     func(dst, gate, up []T)
 	siluMulGrad func(dGate, dUp, gate, up, dOut []T)
-	softmaxGrad func(dst, y, dy []T, dot T)
+	softmaxGrad func(dst, y, dy []T, dot T)     // dst = y·(dy - dot)
+	mulScaled   func(dst, a, b []T, alpha T)    // dst = a·alpha·b
+	dot3        func(a, b, c []T) T             // Σ a·b·c
+	normGrad    func(dx, dy, x, w []T, r, rc T) // dx = r·dy·w - rc·x
+	normGradAdd func(dx, dy, x, w []T, r, rc T) // dx += r·dy·w - rc·x
+	rotate      func(a, b, cos, sin []T, sign T)
+	rotatePairs func(v, cos, sin []T, sign T)
 }
 
 // Dot returns Σ a[i]·b[i]. The order of the sum depends on the length and the

@@ -113,3 +113,63 @@ func siluMulAVX512(dst []float32, gate []float32, up []float32)
 //
 //go:noescape
 func siluMulGradAVX512(dGate []float32, dUp []float32, gate []float32, up []float32, dOut []float32)
+
+// mulScaledAVX2 is vectorKernels.mulScaled.
+//
+//go:noescape
+func mulScaledAVX2(dst []float32, a []float32, b []float32, alpha float32)
+
+// dot3AVX2 is vectorKernels.dot3.
+//
+//go:noescape
+func dot3AVX2(a []float32, b []float32, c []float32) float32
+
+// normGradAVX2 is vectorKernels.normGrad.
+//
+//go:noescape
+func normGradAVX2(dx []float32, dy []float32, x []float32, weight []float32, r float32, rc float32)
+
+// normGradAddAVX2 is vectorKernels.normGradAdd.
+//
+//go:noescape
+func normGradAddAVX2(dx []float32, dy []float32, x []float32, weight []float32, r float32, rc float32)
+
+// rotateAVX2 is vectorKernels.rotate.
+//
+//go:noescape
+func rotateAVX2(a []float32, b []float32, cos []float32, sin []float32, sign float32)
+
+// rotatePairsAVX2 is vectorKernels.rotatePairs.
+//
+//go:noescape
+func rotatePairsAVX2(v []float32, cos []float32, sin []float32, sign float32)
+
+// mulScaledAVX512 is vectorKernels.mulScaled.
+//
+//go:noescape
+func mulScaledAVX512(dst []float32, a []float32, b []float32, alpha float32)
+
+// dot3AVX512 is vectorKernels.dot3.
+//
+//go:noescape
+func dot3AVX512(a []float32, b []float32, c []float32) float32
+
+// normGradAVX512 is vectorKernels.normGrad.
+//
+//go:noescape
+func normGradAVX512(dx []float32, dy []float32, x []float32, weight []float32, r float32, rc float32)
+
+// normGradAddAVX512 is vectorKernels.normGradAdd.
+//
+//go:noescape
+func normGradAddAVX512(dx []float32, dy []float32, x []float32, weight []float32, r float32, rc float32)
+
+// rotateAVX512 is vectorKernels.rotate.
+//
+//go:noescape
+func rotateAVX512(a []float32, b []float32, cos []float32, sin []float32, sign float32)
+
+// rotatePairsAVX512 is vectorKernels.rotatePairs.
+//
+//go:noescape
+func rotatePairsAVX512(v []float32, cos []float32, sin []float32, sign float32)

@@ -1869,3 +1869,859 @@ tailEntry:
 done:
 	VZEROUPPER
 	RET
+
+// func mulScaledAVX2(dst []float32, a []float32, b []float32, alpha float32)
+// Requires: AVX
+TEXT ·mulScaledAVX2(SB), NOSPLIT, $0-76
+	VBROADCASTSS alpha+72(FP), Y0
+	MOVQ         dst_base+0(FP), DX
+	MOVQ         a_base+24(FP), BX
+	MOVQ         b_base+48(FP), SI
+	MOVQ         dst_len+8(FP), CX
+	XORQ         AX, AX
+	SUBQ         $0x20, CX
+	JL           singleEntry
+
+unrolled:
+	VMOVUPS (BX)(AX*1), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS (SI)(AX*1), Y2
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, (DX)(AX*1)
+	VMOVUPS 32(BX)(AX*1), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS 32(SI)(AX*1), Y2
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, 32(DX)(AX*1)
+	VMOVUPS 64(BX)(AX*1), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS 64(SI)(AX*1), Y2
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, 64(DX)(AX*1)
+	VMOVUPS 96(BX)(AX*1), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS 96(SI)(AX*1), Y2
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, 96(DX)(AX*1)
+	ADDQ    $0x00000080, AX
+	SUBQ    $0x20, CX
+	JGE     unrolled
+
+singleEntry:
+	ADDQ $0x20, CX
+	SUBQ $0x08, CX
+	JL   tailEntry
+
+single:
+	VMOVUPS (BX)(AX*1), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS (SI)(AX*1), Y2
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, (DX)(AX*1)
+	ADDQ    $0x00000020, AX
+	SUBQ    $0x08, CX
+	JGE     single
+
+tailEntry:
+	ADDQ       $0x08, CX
+	JZ         done
+	LEAQ       signs<>+64(SB), DI
+	SHLQ       $0x02, CX
+	SUBQ       CX, DI
+	VMOVUPS    (DI), Y1
+	VMASKMOVPS (BX)(AX*1), Y1, Y2
+	VMULPS     Y0, Y2, Y2
+	VMASKMOVPS (SI)(AX*1), Y1, Y0
+	VMULPS     Y0, Y2, Y2
+	VMASKMOVPS Y2, Y1, (DX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func dot3AVX2(a []float32, b []float32, c []float32) float32
+// Requires: AVX, FMA3, SSE
+TEXT ·dot3AVX2(SB), NOSPLIT, $0-76
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   a_base+0(FP), DX
+	MOVQ   b_base+24(FP), BX
+	MOVQ   c_base+48(FP), SI
+	MOVQ   a_len+8(FP), CX
+	XORQ   AX, AX
+	SUBQ   $0x20, CX
+	JL     singleEntry
+
+unrolled:
+	VMOVUPS     (DX)(AX*1), Y4
+	VMOVUPS     (BX)(AX*1), Y5
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     (SI)(AX*1), Y5
+	VFMADD231PS Y5, Y4, Y0
+	VMOVUPS     32(DX)(AX*1), Y4
+	VMOVUPS     32(BX)(AX*1), Y5
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     32(SI)(AX*1), Y5
+	VFMADD231PS Y5, Y4, Y1
+	VMOVUPS     64(DX)(AX*1), Y4
+	VMOVUPS     64(BX)(AX*1), Y5
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     64(SI)(AX*1), Y5
+	VFMADD231PS Y5, Y4, Y2
+	VMOVUPS     96(DX)(AX*1), Y4
+	VMOVUPS     96(BX)(AX*1), Y5
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     96(SI)(AX*1), Y5
+	VFMADD231PS Y5, Y4, Y3
+	ADDQ        $0x00000080, AX
+	SUBQ        $0x20, CX
+	JGE         unrolled
+
+singleEntry:
+	ADDQ $0x20, CX
+	SUBQ $0x08, CX
+	JL   tailEntry
+
+single:
+	VMOVUPS     (DX)(AX*1), Y4
+	VMOVUPS     (BX)(AX*1), Y5
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     (SI)(AX*1), Y5
+	VFMADD231PS Y5, Y4, Y0
+	ADDQ        $0x00000020, AX
+	SUBQ        $0x08, CX
+	JGE         single
+
+tailEntry:
+	ADDQ        $0x08, CX
+	JZ          done
+	LEAQ        signs<>+64(SB), DI
+	SHLQ        $0x02, CX
+	SUBQ        CX, DI
+	VMOVUPS     (DI), Y4
+	VMASKMOVPS  (DX)(AX*1), Y4, Y5
+	VMASKMOVPS  (BX)(AX*1), Y4, Y6
+	VMULPS      Y6, Y5, Y5
+	VMASKMOVPS  (SI)(AX*1), Y4, Y4
+	VFMADD231PS Y4, Y5, Y0
+
+done:
+	// sum registers, then halves
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPSHUFD      $0xee, X0, X1
+	VADDPS       X1, X0, X0
+	VPSHUFD      $0x55, X0, X1
+	VADDPS       X1, X0, X0
+	VZEROUPPER
+	MOVSS        X0, ret+72(FP)
+	RET
+
+// func normGradAVX2(dx []float32, dy []float32, x []float32, weight []float32, r float32, rc float32)
+// Requires: AVX, FMA3
+TEXT ·normGradAVX2(SB), NOSPLIT, $0-104
+	VBROADCASTSS r+96(FP), Y0
+	VBROADCASTSS rc+100(FP), Y1
+	MOVQ         dx_base+0(FP), DX
+	MOVQ         dy_base+24(FP), BX
+	MOVQ         x_base+48(FP), SI
+	MOVQ         weight_base+72(FP), DI
+	MOVQ         dx_len+8(FP), CX
+	XORQ         AX, AX
+	SUBQ         $0x10, CX
+	JL           singleEntry
+
+unrolled:
+	// r·dy·weight - rc·x
+	VMOVUPS      (BX)(AX*1), Y2
+	VMOVUPS      (DI)(AX*1), Y3
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      (SI)(AX*1), Y3
+	VFNMADD231PS Y3, Y1, Y2
+	VMOVUPS      Y2, (DX)(AX*1)
+
+	// r·dy·weight - rc·x
+	VMOVUPS      32(BX)(AX*1), Y2
+	VMOVUPS      32(DI)(AX*1), Y3
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      32(SI)(AX*1), Y3
+	VFNMADD231PS Y3, Y1, Y2
+	VMOVUPS      Y2, 32(DX)(AX*1)
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x10, CX
+	JGE          unrolled
+
+singleEntry:
+	ADDQ $0x10, CX
+	SUBQ $0x08, CX
+	JL   tailEntry
+
+single:
+	// r·dy·weight - rc·x
+	VMOVUPS      (BX)(AX*1), Y2
+	VMOVUPS      (DI)(AX*1), Y3
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      (SI)(AX*1), Y3
+	VFNMADD231PS Y3, Y1, Y2
+	VMOVUPS      Y2, (DX)(AX*1)
+	ADDQ         $0x00000020, AX
+	SUBQ         $0x08, CX
+	JGE          single
+
+tailEntry:
+	ADDQ    $0x08, CX
+	JZ      done
+	LEAQ    signs<>+64(SB), R8
+	SHLQ    $0x02, CX
+	SUBQ    CX, R8
+	VMOVUPS (R8), Y2
+
+	// r·dy·weight - rc·x
+	VMASKMOVPS   (BX)(AX*1), Y2, Y3
+	VMASKMOVPS   (DI)(AX*1), Y2, Y4
+	VMULPS       Y4, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VMASKMOVPS   (SI)(AX*1), Y2, Y0
+	VFNMADD231PS Y0, Y1, Y3
+	VMASKMOVPS   Y3, Y2, (DX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func normGradAddAVX2(dx []float32, dy []float32, x []float32, weight []float32, r float32, rc float32)
+// Requires: AVX, FMA3
+TEXT ·normGradAddAVX2(SB), NOSPLIT, $0-104
+	VBROADCASTSS r+96(FP), Y0
+	VBROADCASTSS rc+100(FP), Y1
+	MOVQ         dx_base+0(FP), DX
+	MOVQ         dy_base+24(FP), BX
+	MOVQ         x_base+48(FP), SI
+	MOVQ         weight_base+72(FP), DI
+	MOVQ         dx_len+8(FP), CX
+	XORQ         AX, AX
+	SUBQ         $0x10, CX
+	JL           singleEntry
+
+unrolled:
+	// r·dy·weight - rc·x
+	VMOVUPS      (BX)(AX*1), Y2
+	VMOVUPS      (DI)(AX*1), Y3
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      (SI)(AX*1), Y3
+	VFNMADD231PS Y3, Y1, Y2
+	VMOVUPS      (DX)(AX*1), Y3
+	VADDPS       Y3, Y2, Y2
+	VMOVUPS      Y2, (DX)(AX*1)
+
+	// r·dy·weight - rc·x
+	VMOVUPS      32(BX)(AX*1), Y2
+	VMOVUPS      32(DI)(AX*1), Y3
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      32(SI)(AX*1), Y3
+	VFNMADD231PS Y3, Y1, Y2
+	VMOVUPS      32(DX)(AX*1), Y3
+	VADDPS       Y3, Y2, Y2
+	VMOVUPS      Y2, 32(DX)(AX*1)
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x10, CX
+	JGE          unrolled
+
+singleEntry:
+	ADDQ $0x10, CX
+	SUBQ $0x08, CX
+	JL   tailEntry
+
+single:
+	// r·dy·weight - rc·x
+	VMOVUPS      (BX)(AX*1), Y2
+	VMOVUPS      (DI)(AX*1), Y3
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      (SI)(AX*1), Y3
+	VFNMADD231PS Y3, Y1, Y2
+	VMOVUPS      (DX)(AX*1), Y3
+	VADDPS       Y3, Y2, Y2
+	VMOVUPS      Y2, (DX)(AX*1)
+	ADDQ         $0x00000020, AX
+	SUBQ         $0x08, CX
+	JGE          single
+
+tailEntry:
+	ADDQ    $0x08, CX
+	JZ      done
+	LEAQ    signs<>+64(SB), R8
+	SHLQ    $0x02, CX
+	SUBQ    CX, R8
+	VMOVUPS (R8), Y2
+
+	// r·dy·weight - rc·x
+	VMASKMOVPS   (BX)(AX*1), Y2, Y3
+	VMASKMOVPS   (DI)(AX*1), Y2, Y4
+	VMULPS       Y4, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VMASKMOVPS   (SI)(AX*1), Y2, Y0
+	VFNMADD231PS Y0, Y1, Y3
+	VMASKMOVPS   (DX)(AX*1), Y2, Y0
+	VADDPS       Y0, Y3, Y3
+	VMASKMOVPS   Y3, Y2, (DX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rotateAVX2(a []float32, b []float32, cos []float32, sin []float32, sign float32)
+// Requires: AVX, FMA3
+TEXT ·rotateAVX2(SB), NOSPLIT, $0-100
+	VBROADCASTSS sign+96(FP), Y0
+	MOVQ         a_base+0(FP), DX
+	MOVQ         b_base+24(FP), BX
+	MOVQ         cos_base+48(FP), SI
+	MOVQ         sin_base+72(FP), DI
+	MOVQ         a_len+8(FP), CX
+	XORQ         AX, AX
+	SUBQ         $0x08, CX
+	JL           tailEntry
+
+single:
+	VMOVUPS     (DX)(AX*1), Y1
+	VMOVUPS     (BX)(AX*1), Y2
+	VMOVUPS     (SI)(AX*1), Y3
+	VMOVUPS     (DI)(AX*1), Y4
+	VMULPS      Y0, Y4, Y4
+	VMULPS      Y4, Y2, Y5
+	VFMSUB231PS Y3, Y1, Y5
+	VMULPS      Y3, Y2, Y2
+	VFMADD231PS Y4, Y1, Y2
+	VMOVUPS     Y5, (DX)(AX*1)
+	VMOVUPS     Y2, (BX)(AX*1)
+	ADDQ        $0x00000020, AX
+	SUBQ        $0x08, CX
+	JGE         single
+
+tailEntry:
+	ADDQ        $0x08, CX
+	JZ          done
+	LEAQ        signs<>+64(SB), R8
+	SHLQ        $0x02, CX
+	SUBQ        CX, R8
+	VMOVUPS     (R8), Y1
+	VMASKMOVPS  (DX)(AX*1), Y1, Y2
+	VMASKMOVPS  (BX)(AX*1), Y1, Y3
+	VMASKMOVPS  (SI)(AX*1), Y1, Y4
+	VMASKMOVPS  (DI)(AX*1), Y1, Y5
+	VMULPS      Y0, Y5, Y5
+	VMULPS      Y5, Y3, Y0
+	VFMSUB231PS Y4, Y2, Y0
+	VMULPS      Y4, Y3, Y3
+	VFMADD231PS Y5, Y2, Y3
+	VMASKMOVPS  Y0, Y1, (DX)(AX*1)
+	VMASKMOVPS  Y3, Y1, (BX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rotatePairsAVX2(v []float32, cos []float32, sin []float32, sign float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·rotatePairsAVX2(SB), NOSPLIT, $0-76
+	VBROADCASTSS sign+72(FP), Y0
+	MOVQ         v_base+0(FP), AX
+	MOVQ         cos_base+24(FP), DX
+	MOVQ         sin_base+48(FP), BX
+	MOVQ         cos_len+32(FP), SI
+	SUBQ         $0x04, SI
+	JL           tail
+
+whole:
+	VMOVUPS (DX), X1
+	VMOVUPS (BX), X2
+	VMOVUPS (AX), Y3
+
+	// c, c, … and s, s, …; swapped = odd, even; even: x·c - swapped·s, odd: x·c + swapped·s
+	VPMOVZXDQ      X1, Y1
+	VMOVSLDUP      Y1, Y1
+	VPMOVZXDQ      X2, Y2
+	VMOVSLDUP      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VPERMILPS      $0xb1, Y3, Y4
+	VMULPS         Y2, Y4, Y4
+	VFMADDSUB231PS Y1, Y3, Y4
+	VMOVUPS        Y4, (AX)
+	ADDQ           $0x10, DX
+	ADDQ           $0x10, BX
+	ADDQ           $0x20, AX
+	SUBQ           $0x04, SI
+	JGE            whole
+
+tail:
+	ADDQ       $0x04, SI
+	JZ         done
+	LEAQ       signs<>+64(SB), DI
+	MOVQ       SI, CX
+	SHLQ       $0x02, CX
+	SUBQ       CX, DI
+	VMOVUPS    (DI), Y1
+	ADDQ       SI, SI
+	LEAQ       signs<>+64(SB), DI
+	MOVQ       SI, CX
+	SHLQ       $0x02, CX
+	SUBQ       CX, DI
+	VMOVUPS    (DI), Y2
+	VMASKMOVPS (DX), Y1, Y3
+	VMASKMOVPS (BX), Y1, Y1
+	VMASKMOVPS (AX), Y2, Y4
+
+	// c, c, … and s, s, …; swapped = odd, even; even: x·c - swapped·s, odd: x·c + swapped·s
+	VPMOVZXDQ      X3, Y3
+	VMOVSLDUP      Y3, Y3
+	VPMOVZXDQ      X1, Y1
+	VMOVSLDUP      Y1, Y1
+	VMULPS         Y0, Y1, Y1
+	VPERMILPS      $0xb1, Y4, Y0
+	VMULPS         Y1, Y0, Y0
+	VFMADDSUB231PS Y3, Y4, Y0
+	VMASKMOVPS     Y0, Y2, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulScaledAVX512(dst []float32, a []float32, b []float32, alpha float32)
+// Requires: AVX, AVX512F
+TEXT ·mulScaledAVX512(SB), NOSPLIT, $0-76
+	VBROADCASTSS alpha+72(FP), Z0
+	MOVQ         dst_base+0(FP), DX
+	MOVQ         a_base+24(FP), BX
+	MOVQ         b_base+48(FP), SI
+	MOVQ         dst_len+8(FP), CX
+	XORQ         AX, AX
+	SUBQ         $0x40, CX
+	JL           singleEntry
+
+unrolled:
+	VMOVUPS (BX)(AX*1), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS (SI)(AX*1), Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, (DX)(AX*1)
+	VMOVUPS 64(BX)(AX*1), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS 64(SI)(AX*1), Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, 64(DX)(AX*1)
+	VMOVUPS 128(BX)(AX*1), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS 128(SI)(AX*1), Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, 128(DX)(AX*1)
+	VMOVUPS 192(BX)(AX*1), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS 192(SI)(AX*1), Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, 192(DX)(AX*1)
+	ADDQ    $0x00000100, AX
+	SUBQ    $0x40, CX
+	JGE     unrolled
+
+singleEntry:
+	ADDQ $0x40, CX
+	SUBQ $0x10, CX
+	JL   tailEntry
+
+single:
+	VMOVUPS (BX)(AX*1), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS (SI)(AX*1), Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, (DX)(AX*1)
+	ADDQ    $0x00000040, AX
+	SUBQ    $0x10, CX
+	JGE     single
+
+tailEntry:
+	ADDQ      $0x10, CX
+	JZ        done
+	MOVQ      $+1, DI
+	SHLQ      CL, DI
+	DECQ      DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (BX)(AX*1), K1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS.Z (SI)(AX*1), K1, Z0
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (DX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func dot3AVX512(a []float32, b []float32, c []float32) float32
+// Requires: AVX, AVX512F, SSE
+TEXT ·dot3AVX512(SB), NOSPLIT, $0-76
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   a_base+0(FP), DX
+	MOVQ   b_base+24(FP), BX
+	MOVQ   c_base+48(FP), SI
+	MOVQ   a_len+8(FP), CX
+	XORQ   AX, AX
+	SUBQ   $0x40, CX
+	JL     singleEntry
+
+unrolled:
+	VMOVUPS     (DX)(AX*1), Z4
+	VMOVUPS     (BX)(AX*1), Z5
+	VMULPS      Z5, Z4, Z4
+	VMOVUPS     (SI)(AX*1), Z5
+	VFMADD231PS Z5, Z4, Z0
+	VMOVUPS     64(DX)(AX*1), Z4
+	VMOVUPS     64(BX)(AX*1), Z5
+	VMULPS      Z5, Z4, Z4
+	VMOVUPS     64(SI)(AX*1), Z5
+	VFMADD231PS Z5, Z4, Z1
+	VMOVUPS     128(DX)(AX*1), Z4
+	VMOVUPS     128(BX)(AX*1), Z5
+	VMULPS      Z5, Z4, Z4
+	VMOVUPS     128(SI)(AX*1), Z5
+	VFMADD231PS Z5, Z4, Z2
+	VMOVUPS     192(DX)(AX*1), Z4
+	VMOVUPS     192(BX)(AX*1), Z5
+	VMULPS      Z5, Z4, Z4
+	VMOVUPS     192(SI)(AX*1), Z5
+	VFMADD231PS Z5, Z4, Z3
+	ADDQ        $0x00000100, AX
+	SUBQ        $0x40, CX
+	JGE         unrolled
+
+singleEntry:
+	ADDQ $0x40, CX
+	SUBQ $0x10, CX
+	JL   tailEntry
+
+single:
+	VMOVUPS     (DX)(AX*1), Z4
+	VMOVUPS     (BX)(AX*1), Z5
+	VMULPS      Z5, Z4, Z4
+	VMOVUPS     (SI)(AX*1), Z5
+	VFMADD231PS Z5, Z4, Z0
+	ADDQ        $0x00000040, AX
+	SUBQ        $0x10, CX
+	JGE         single
+
+tailEntry:
+	ADDQ        $0x10, CX
+	JZ          done
+	MOVQ        $+1, DI
+	SHLQ        CL, DI
+	DECQ        DI
+	KMOVW       DI, K1
+	VMOVUPS.Z   (DX)(AX*1), K1, Z4
+	VMOVUPS.Z   (BX)(AX*1), K1, Z5
+	VMULPS      Z5, Z4, Z4
+	VMOVUPS.Z   (SI)(AX*1), K1, Z5
+	VFMADD231PS Z5, Z4, Z0
+
+done:
+	// sum registers, then halves
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPSHUFD       $0xee, X0, X1
+	VADDPS        X1, X0, X0
+	VPSHUFD       $0x55, X0, X1
+	VADDPS        X1, X0, X0
+	VZEROUPPER
+	MOVSS         X0, ret+72(FP)
+	RET
+
+// func normGradAVX512(dx []float32, dy []float32, x []float32, weight []float32, r float32, rc float32)
+// Requires: AVX, AVX512F
+TEXT ·normGradAVX512(SB), NOSPLIT, $0-104
+	VBROADCASTSS r+96(FP), Z0
+	VBROADCASTSS rc+100(FP), Z1
+	MOVQ         dx_base+0(FP), DX
+	MOVQ         dy_base+24(FP), BX
+	MOVQ         x_base+48(FP), SI
+	MOVQ         weight_base+72(FP), DI
+	MOVQ         dx_len+8(FP), CX
+	XORQ         AX, AX
+	SUBQ         $0x20, CX
+	JL           singleEntry
+
+unrolled:
+	// r·dy·weight - rc·x
+	VMOVUPS      (BX)(AX*1), Z2
+	VMOVUPS      (DI)(AX*1), Z3
+	VMULPS       Z3, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      (SI)(AX*1), Z3
+	VFNMADD231PS Z3, Z1, Z2
+	VMOVUPS      Z2, (DX)(AX*1)
+
+	// r·dy·weight - rc·x
+	VMOVUPS      64(BX)(AX*1), Z2
+	VMOVUPS      64(DI)(AX*1), Z3
+	VMULPS       Z3, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      64(SI)(AX*1), Z3
+	VFNMADD231PS Z3, Z1, Z2
+	VMOVUPS      Z2, 64(DX)(AX*1)
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x20, CX
+	JGE          unrolled
+
+singleEntry:
+	ADDQ $0x20, CX
+	SUBQ $0x10, CX
+	JL   tailEntry
+
+single:
+	// r·dy·weight - rc·x
+	VMOVUPS      (BX)(AX*1), Z2
+	VMOVUPS      (DI)(AX*1), Z3
+	VMULPS       Z3, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      (SI)(AX*1), Z3
+	VFNMADD231PS Z3, Z1, Z2
+	VMOVUPS      Z2, (DX)(AX*1)
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x10, CX
+	JGE          single
+
+tailEntry:
+	ADDQ  $0x10, CX
+	JZ    done
+	MOVQ  $+1, R8
+	SHLQ  CL, R8
+	DECQ  R8
+	KMOVW R8, K1
+
+	// r·dy·weight - rc·x
+	VMOVUPS.Z    (BX)(AX*1), K1, Z2
+	VMOVUPS.Z    (DI)(AX*1), K1, Z3
+	VMULPS       Z3, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS.Z    (SI)(AX*1), K1, Z0
+	VFNMADD231PS Z0, Z1, Z2
+	VMOVUPS      Z2, K1, (DX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func normGradAddAVX512(dx []float32, dy []float32, x []float32, weight []float32, r float32, rc float32)
+// Requires: AVX, AVX512F
+TEXT ·normGradAddAVX512(SB), NOSPLIT, $0-104
+	VBROADCASTSS r+96(FP), Z0
+	VBROADCASTSS rc+100(FP), Z1
+	MOVQ         dx_base+0(FP), DX
+	MOVQ         dy_base+24(FP), BX
+	MOVQ         x_base+48(FP), SI
+	MOVQ         weight_base+72(FP), DI
+	MOVQ         dx_len+8(FP), CX
+	XORQ         AX, AX
+	SUBQ         $0x20, CX
+	JL           singleEntry
+
+unrolled:
+	// r·dy·weight - rc·x
+	VMOVUPS      (BX)(AX*1), Z2
+	VMOVUPS      (DI)(AX*1), Z3
+	VMULPS       Z3, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      (SI)(AX*1), Z3
+	VFNMADD231PS Z3, Z1, Z2
+	VMOVUPS      (DX)(AX*1), Z3
+	VADDPS       Z3, Z2, Z2
+	VMOVUPS      Z2, (DX)(AX*1)
+
+	// r·dy·weight - rc·x
+	VMOVUPS      64(BX)(AX*1), Z2
+	VMOVUPS      64(DI)(AX*1), Z3
+	VMULPS       Z3, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      64(SI)(AX*1), Z3
+	VFNMADD231PS Z3, Z1, Z2
+	VMOVUPS      64(DX)(AX*1), Z3
+	VADDPS       Z3, Z2, Z2
+	VMOVUPS      Z2, 64(DX)(AX*1)
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x20, CX
+	JGE          unrolled
+
+singleEntry:
+	ADDQ $0x20, CX
+	SUBQ $0x10, CX
+	JL   tailEntry
+
+single:
+	// r·dy·weight - rc·x
+	VMOVUPS      (BX)(AX*1), Z2
+	VMOVUPS      (DI)(AX*1), Z3
+	VMULPS       Z3, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      (SI)(AX*1), Z3
+	VFNMADD231PS Z3, Z1, Z2
+	VMOVUPS      (DX)(AX*1), Z3
+	VADDPS       Z3, Z2, Z2
+	VMOVUPS      Z2, (DX)(AX*1)
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x10, CX
+	JGE          single
+
+tailEntry:
+	ADDQ  $0x10, CX
+	JZ    done
+	MOVQ  $+1, R8
+	SHLQ  CL, R8
+	DECQ  R8
+	KMOVW R8, K1
+
+	// r·dy·weight - rc·x
+	VMOVUPS.Z    (BX)(AX*1), K1, Z2
+	VMOVUPS.Z    (DI)(AX*1), K1, Z3
+	VMULPS       Z3, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS.Z    (SI)(AX*1), K1, Z0
+	VFNMADD231PS Z0, Z1, Z2
+	VMOVUPS.Z    (DX)(AX*1), K1, Z0
+	VADDPS       Z0, Z2, Z2
+	VMOVUPS      Z2, K1, (DX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rotateAVX512(a []float32, b []float32, cos []float32, sin []float32, sign float32)
+// Requires: AVX, AVX512F
+TEXT ·rotateAVX512(SB), NOSPLIT, $0-100
+	VBROADCASTSS sign+96(FP), Z0
+	MOVQ         a_base+0(FP), DX
+	MOVQ         b_base+24(FP), BX
+	MOVQ         cos_base+48(FP), SI
+	MOVQ         sin_base+72(FP), DI
+	MOVQ         a_len+8(FP), CX
+	XORQ         AX, AX
+	SUBQ         $0x10, CX
+	JL           tailEntry
+
+single:
+	VMOVUPS     (DX)(AX*1), Z1
+	VMOVUPS     (BX)(AX*1), Z2
+	VMOVUPS     (SI)(AX*1), Z3
+	VMOVUPS     (DI)(AX*1), Z4
+	VMULPS      Z0, Z4, Z4
+	VMULPS      Z4, Z2, Z5
+	VFMSUB231PS Z3, Z1, Z5
+	VMULPS      Z3, Z2, Z2
+	VFMADD231PS Z4, Z1, Z2
+	VMOVUPS     Z5, (DX)(AX*1)
+	VMOVUPS     Z2, (BX)(AX*1)
+	ADDQ        $0x00000040, AX
+	SUBQ        $0x10, CX
+	JGE         single
+
+tailEntry:
+	ADDQ        $0x10, CX
+	JZ          done
+	MOVQ        $+1, R8
+	SHLQ        CL, R8
+	DECQ        R8
+	KMOVW       R8, K1
+	VMOVUPS.Z   (DX)(AX*1), K1, Z1
+	VMOVUPS.Z   (BX)(AX*1), K1, Z2
+	VMOVUPS.Z   (SI)(AX*1), K1, Z3
+	VMOVUPS.Z   (DI)(AX*1), K1, Z4
+	VMULPS      Z0, Z4, Z4
+	VMULPS      Z4, Z2, Z0
+	VFMSUB231PS Z3, Z1, Z0
+	VMULPS      Z3, Z2, Z2
+	VFMADD231PS Z4, Z1, Z2
+	VMOVUPS     Z0, K1, (DX)(AX*1)
+	VMOVUPS     Z2, K1, (BX)(AX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rotatePairsAVX512(v []float32, cos []float32, sin []float32, sign float32)
+// Requires: AVX, AVX512F
+TEXT ·rotatePairsAVX512(SB), NOSPLIT, $0-76
+	VBROADCASTSS sign+72(FP), Z0
+	MOVQ         v_base+0(FP), AX
+	MOVQ         cos_base+24(FP), DX
+	MOVQ         sin_base+48(FP), BX
+	MOVQ         cos_len+32(FP), SI
+	SUBQ         $0x08, SI
+	JL           tail
+
+whole:
+	VMOVUPS (DX), Y1
+	VMOVUPS (BX), Y2
+	VMOVUPS (AX), Z3
+
+	// c, c, … and s, s, …; swapped = odd, even; even: x·c - swapped·s, odd: x·c + swapped·s
+	VPMOVZXDQ      Y1, Z1
+	VMOVSLDUP      Z1, Z1
+	VPMOVZXDQ      Y2, Z2
+	VMOVSLDUP      Z2, Z2
+	VMULPS         Z0, Z2, Z2
+	VPERMILPS      $0xb1, Z3, Z4
+	VMULPS         Z2, Z4, Z4
+	VFMADDSUB231PS Z1, Z3, Z4
+	VMOVUPS        Z4, (AX)
+	ADDQ           $0x20, DX
+	ADDQ           $0x20, BX
+	ADDQ           $0x40, AX
+	SUBQ           $0x08, SI
+	JGE            whole
+
+tail:
+	ADDQ      $0x08, SI
+	JZ        done
+	MOVQ      SI, CX
+	MOVQ      $+1, DI
+	SHLQ      CL, DI
+	DECQ      DI
+	KMOVW     DI, K1
+	ADDQ      SI, SI
+	MOVQ      SI, CX
+	MOVQ      $+1, SI
+	SHLQ      CL, SI
+	DECQ      SI
+	KMOVW     SI, K2
+	VMOVUPS.Z (DX), K1, Z1
+	VMOVUPS.Z (BX), K1, Z2
+	VMOVUPS.Z (AX), K2, Z3
+
+	// c, c, … and s, s, …; swapped = odd, even; even: x·c - swapped·s, odd: x·c + swapped·s
+	VPMOVZXDQ      Y1, Z1
+	VMOVSLDUP      Z1, Z1
+	VPMOVZXDQ      Y2, Z2
+	VMOVSLDUP      Z2, Z2
+	VMULPS         Z0, Z2, Z2
+	VPERMILPS      $0xb1, Z3, Z0
+	VMULPS         Z2, Z0, Z0
+	VFMADDSUB231PS Z1, Z3, Z0
+	VMOVUPS        Z0, K2, (AX)
+
+done:
+	VZEROUPPER
+	RET

@@ -8,6 +8,8 @@ func genericVectors[T Float]() vectorKernels[T] {
 		dot: dotGeneric[T], maximum: maximumGeneric[T], axpy: axpyGeneric[T], scale: scaleGeneric[T],
 		add: addGeneric[T], mul: mulGeneric[T], exp: expGeneric[T], expSum: expSumGeneric[T],
 		siluMul: siluMulGeneric[T], siluMulGrad: siluMulGradGeneric[T], softmaxGrad: softmaxGradGeneric[T],
+		mulScaled: mulScaledGeneric[T], dot3: dot3Generic[T], normGrad: normGradGeneric[T], normGradAdd: normGradAddGeneric[T],
+		rotate: rotateGeneric[T], rotatePairs: rotatePairsGeneric[T],
 	}
 }
 

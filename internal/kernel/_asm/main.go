@@ -21,7 +21,7 @@ import (
 var families = map[string]func(){
 	"tile": func() { eachISA(tiles) },
 	"pack": func() { eachISA(packs) },
-	"vec":  func() { eachISA(vectors); eachISA(exponentials) },
+	"vec":  func() { eachISA(vectors); eachISA(exponentials); eachISA(norms) },
 	"peak": func() { eachISA(peak); pause() },
 }
 
