@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -44,6 +45,7 @@ func TestScripts(t *testing.T) {
 			"nofiles":   cmdNoFiles,
 			"maxrss":    cmdMaxRSS,
 			"samebytes": cmdSameBytes,
+			"samefield": cmdSameField,
 		},
 	})
 }
@@ -119,5 +121,19 @@ func cmdMaxRSS(ts *testscript.TestScript, _ bool, args []string) {
 func cmdSameBytes(ts *testscript.TestScript, neg bool, args []string) {
 	if same := ts.ReadFile(args[0]) == ts.ReadFile(args[1]); same == neg {
 		ts.Fatalf("%s and %s: equal is %v", args[0], args[1], same)
+	}
+}
+
+// cmdSameField demands that a field of two JSON documents is equal: samefield A B FIELD
+func cmdSameField(ts *testscript.TestScript, _ bool, args []string) {
+	var values [2]map[string]any
+	for i := range values {
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[i])), &values[i]))
+		if values[i][args[2]] == nil {
+			ts.Fatalf("%s has no field %q", args[i], args[2])
+		}
+	}
+	if a, b := values[0][args[2]], values[1][args[2]]; a != b {
+		ts.Fatalf("%s is %v and %v", args[2], a, b)
 	}
 }

@@ -166,6 +166,9 @@ func (m *Model) checkTensors() error {
 		return fmt.Errorf("tensor %q has shape %v, not [%d vocabulary]", embedding, shape, h)
 	}
 	m.Vocab = int(shape[1])
+	if err := m.expect(embedding, h, shape[1]); err != nil {
+		return err
+	}
 	if err := m.expect(outputNorm, h); err != nil {
 		return err
 	}
@@ -252,6 +255,9 @@ func (m *Model) expect(name string, want ...uint64) error {
 	}
 	if !same {
 		return fmt.Errorf("tensor %q has shape %v, not %v", name, got, want)
+	}
+	if t, ok := m.file.Tensor(name); ok && !t.Type.CanDequantize() {
+		return fmt.Errorf("%w: tensor %q is %s; start from a file in F16, BF16, Q8_0 or another type that besa reads", ErrUnsupported, name, t.Type)
 	}
 	return nil
 }
