@@ -11,20 +11,22 @@ import (
 
 // gguf-parser-go reads every file after this package's own scan has accepted
 // it, and both must see the same thing. It is given no file that could make it
-// panic or allocate without measure, by these limits beyond those of the scan:
+// panic or allocate without measure, which takes limits beyond those of the
+// scan:
 const (
-	// It reserves room for the number of tensors that split.tensors.count
-	// claims, across all parts of a split model.
-	splitCountKey  = "split.tensors.count"
-	maxSplitCount  = 1 << 16
+	// It reserves room for the tensors of all parts of a split model, as many
+	// as this key claims.
+	splitCountKey = "split.tensors.count"
+	maxSplitCount = 1 << 16
+	// It turns the elements of some arrays into boxed values.
 	maxLayerValues = 1 << 16
-	// It asks for this many bytes per pair and would call a header of a few
+	// It asks for so many bytes per pair, and would call a header of a few
 	// short pairs truncated.
 	parserPairBytes = 20
 )
 
-// layerValueKeys end keys whose arrays (one value per layer) it turns into
-// boxed values, where it skips other arrays.
+// layerValueKeys are the endings of the keys whose arrays, of one value per
+// layer, it does not skip.
 var layerValueKeys = []string{
 	".feed_forward_length", ".attention.head_count", ".attention.head_count_kv", ".attention.sliding_window_pattern",
 }

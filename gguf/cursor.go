@@ -3,7 +3,6 @@ package gguf
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 )
 
 // cursor reads little-endian fields off a byte slice. Every read is checked
@@ -54,14 +53,11 @@ func (c *cursor) count(limit, itemBytes uint64) (int, error) {
 		c.pos = start
 		return 0, fmt.Errorf("%w: count %d at offset %d is above %d", ErrMalformed, n, start, limit)
 	}
-	// limit·itemBytes is far below 2⁶⁴.
+	// limit·itemBytes is far below 2⁶⁴, and limit fits an int.
 	if left := uint64(c.left()); n*itemBytes > left {
 		c.pos = start
 		return 0, fmt.Errorf("%w: %d items of %d bytes or more are counted at offset %d, %d bytes are left",
 			ErrTruncated, n, itemBytes, start, left)
-	}
-	if n > math.MaxInt {
-		return 0, fmt.Errorf("%w: count %d at offset %d does not fit this machine", ErrMalformed, n, start)
 	}
 	return int(n), nil
 }

@@ -11,9 +11,9 @@ import "encoding/binary"
 //	Q5_1  d:fp16 m:fp16  fifth:u32  16 × codes   code·d + m
 //	Q8_0  d:fp16                    32 × int8    code·d
 //
-// A product that is added to is converted to float32 explicitly: that keeps
-// the compiler from fusing the two on machines that could, so every machine
-// gets ggml's bits.
+// A product that takes part in a sum is converted to float32 explicitly, even
+// through a variable: that keeps the compiler from fusing the two on machines
+// that could, so every machine gets ggml's bits.
 
 const blockSize = 32
 

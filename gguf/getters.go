@@ -3,8 +3,7 @@ package gguf
 // The getters below answer ok = false when the key is absent and when its
 // value has another type; see the methods of [KV] for what is accepted.
 
-// value looks key up and reads it; a missing key is an empty pair, which no
-// reading method accepts.
+// value looks key up and reads it.
 func value[T any](f *File, key string, read func(KV) (T, bool)) (v T, ok bool) {
 	kv, ok := f.Lookup(key)
 	if !ok {

@@ -14,7 +14,7 @@ func dequantizeQ2_K(dst []float32, src []byte) {
 		d, dmin := halfAt(src[80:]), halfAt(src[82:])
 		var value [4]float32
 		for sub, s := range scales {
-			dl, ml := d*float32(s&15), dmin*float32(s>>4)
+			dl, ml := d*float32(s&15), float32(dmin*float32(s>>4))
 			for i := range value {
 				value[i] = float32(dl*float32(i)) - ml
 			}
@@ -85,7 +85,7 @@ func dequantizeQ4_K(dst []float32, src []byte) {
 		scales, mins := unpackK4Scales((*[12]byte)(src[4:]))
 		var value [16]float32
 		for sub := range scales {
-			dl, ml := d*float32(scales[sub]), dmin*float32(mins[sub])
+			dl, ml := d*float32(scales[sub]), float32(dmin*float32(mins[sub]))
 			for i := range value {
 				value[i] = float32(dl*float32(i)) - ml
 			}
@@ -106,7 +106,7 @@ func dequantizeQ5_K(dst []float32, src []byte) {
 		scales, mins := unpackK4Scales((*[12]byte)(src[4:]))
 		fifth := (*[32]byte)(src[16:])
 		for sub := range scales {
-			dl, ml := d*float32(scales[sub]), dmin*float32(mins[sub])
+			dl, ml := d*float32(scales[sub]), float32(dmin*float32(mins[sub]))
 			q, y := (*[32]byte)(src[48+32*(sub/2):]), (*[32]float32)(dst[32*sub:])
 			shift, bit := uint(sub%2*4)&7, uint(sub)&7
 			for i, c := range q {

@@ -19,3 +19,6 @@ func mapFile(f *os.File, size int) (data []byte, unmap func() error, err error) 
 	}
 	return data, func() error { return nil }, nil
 }
+
+// release: what is not mapped stays.
+func release([]byte) {}

@@ -5,6 +5,7 @@ package gguf
 import (
 	"fmt"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,4 +20,14 @@ func mapFile(f *os.File, size int) (data []byte, unmap func() error, err error) 
 		return nil, nil, fmt.Errorf("map: %w", err)
 	}
 	return data, func() error { return unix.Munmap(data) }, nil
+}
+
+// release tells the system that the pages within b are not needed for now.
+func release(b []byte) {
+	page := os.Getpagesize()
+	start := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (page - 1)
+	if n := (len(b) - start) &^ (page - 1); n > 0 {
+		// Advice: nothing depends on its being taken.
+		_ = unix.Madvise(b[start:start+n], unix.MADV_DONTNEED)
+	}
 }

@@ -8,11 +8,11 @@ import (
 // The unquantised types: one weight per block, little endian. The loops take
 // runs of fixed length, which spares the bounds checks, then the rest.
 
-const run = 16
+const chunk = 16
 
 func dequantizeF32(dst []float32, src []byte) {
-	for ; len(dst) >= run && len(src) >= 4*run; dst, src = dst[run:], src[4*run:] {
-		y, b := (*[run]float32)(dst), (*[4 * run]byte)(src)
+	for ; len(dst) >= chunk && len(src) >= 4*chunk; dst, src = dst[chunk:], src[4*chunk:] {
+		y, b := (*[chunk]float32)(dst), (*[4 * chunk]byte)(src)
 		for i := range y {
 			y[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i : 4*i+4]))
 		}
@@ -23,9 +23,9 @@ func dequantizeF32(dst []float32, src []byte) {
 }
 
 func quantizeF32(dst []byte, src []float32) {
-	for ; len(src) >= run && len(dst) >= 4*run; dst, src = dst[4*run:], src[run:] {
-		b := (*[4 * run]byte)(dst)
-		for i, x := range (*[run]float32)(src) {
+	for ; len(src) >= chunk && len(dst) >= 4*chunk; dst, src = dst[4*chunk:], src[chunk:] {
+		b := (*[4 * chunk]byte)(dst)
+		for i, x := range (*[chunk]float32)(src) {
 			binary.LittleEndian.PutUint32(b[4*i:4*i+4], math.Float32bits(x))
 		}
 	}
@@ -35,8 +35,8 @@ func quantizeF32(dst []byte, src []float32) {
 }
 
 func dequantizeF16(dst []float32, src []byte) {
-	for ; len(dst) >= run && len(src) >= 2*run; dst, src = dst[run:], src[2*run:] {
-		y, b := (*[run]float32)(dst), (*[2 * run]byte)(src)
+	for ; len(dst) >= chunk && len(src) >= 2*chunk; dst, src = dst[chunk:], src[2*chunk:] {
+		y, b := (*[chunk]float32)(dst), (*[2 * chunk]byte)(src)
 		for i := range y {
 			h := binary.LittleEndian.Uint16(b[2*i : 2*i+2])
 			if isNormalF16(h) {
@@ -52,9 +52,9 @@ func dequantizeF16(dst []float32, src []byte) {
 }
 
 func quantizeF16(dst []byte, src []float32) {
-	for ; len(src) >= run && len(dst) >= 2*run; dst, src = dst[2*run:], src[run:] {
-		b := (*[2 * run]byte)(dst)
-		for i, x := range (*[run]float32)(src) {
+	for ; len(src) >= chunk && len(dst) >= 2*chunk; dst, src = dst[2*chunk:], src[chunk:] {
+		b := (*[2 * chunk]byte)(dst)
+		for i, x := range (*[chunk]float32)(src) {
 			w := math.Float32bits(x)
 			h := normalF32ToF16(w)
 			if !becomesNormalF16(w) {
@@ -69,8 +69,8 @@ func quantizeF16(dst []byte, src []float32) {
 }
 
 func dequantizeBF16(dst []float32, src []byte) {
-	for ; len(dst) >= run && len(src) >= 2*run; dst, src = dst[run:], src[2*run:] {
-		y, b := (*[run]float32)(dst), (*[2 * run]byte)(src)
+	for ; len(dst) >= chunk && len(src) >= 2*chunk; dst, src = dst[chunk:], src[2*chunk:] {
+		y, b := (*[chunk]float32)(dst), (*[2 * chunk]byte)(src)
 		for i := range y {
 			y[i] = BF16ToF32(binary.LittleEndian.Uint16(b[2*i : 2*i+2]))
 		}
@@ -81,9 +81,9 @@ func dequantizeBF16(dst []float32, src []byte) {
 }
 
 func quantizeBF16(dst []byte, src []float32) {
-	for ; len(src) >= run && len(dst) >= 2*run; dst, src = dst[2*run:], src[run:] {
-		b := (*[2 * run]byte)(dst)
-		for i, x := range (*[run]float32)(src) {
+	for ; len(src) >= chunk && len(dst) >= 2*chunk; dst, src = dst[2*chunk:], src[chunk:] {
+		b := (*[2 * chunk]byte)(dst)
+		for i, x := range (*[chunk]float32)(src) {
 			binary.LittleEndian.PutUint16(b[2*i:2*i+2], F32ToBF16(x))
 		}
 	}

@@ -144,6 +144,11 @@ func (f *File) ReadFloats(t Tensor, dst []float32) (err error) {
 	return nil
 }
 
+// Release lets go of the memory that a tensor's data takes up in the process,
+// for the time being: it counts as resident once it has been touched. The data
+// stays valid and is read from the file again when needed.
+func (f *File) Release(t Tensor) { release(f.Data(t)) }
+
 // KVs returns the metadata in file order. The caller must not change the slice.
 func (f *File) KVs() []KV { return f.header.kvs }
 

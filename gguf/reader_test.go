@@ -1,6 +1,7 @@
 package gguf
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -29,6 +30,28 @@ func TestReadFloats(t *testing.T) {
 	for _, alien := range []Tensor{{}, {Name: "third"}, {Name: "first", Offset: 1 << 40, Bytes: 112}, {Name: "first", Bytes: 1 << 40}} {
 		if f.Data(alien) != nil || f.ReadFloats(alien, x) == nil {
 			t.Errorf("data of %+v", alien)
+		}
+	}
+}
+
+// Data stays what it is after Release, for ranges within a page and beyond.
+func TestRelease(t *testing.T) {
+	s := valid()
+	s.tensors = []rawTensor{
+		{name: "small", shape: []uint64{8}, typ: uint32(F32)},
+		{name: "big", shape: []uint64{1 << 16}, typ: uint32(F32), offset: 32},
+	}
+	s.data = 32 + 1<<18
+	f, err := Open(writeFile(t, s.bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, x := range append(f.Tensors(), Tensor{Name: "no such"}) {
+		before := bytes.Clone(f.Data(x))
+		f.Release(x)
+		if !bytes.Equal(f.Data(x), before) {
+			t.Errorf("%s: other data after Release", x.Name)
 		}
 	}
 }
