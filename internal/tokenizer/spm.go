@@ -82,9 +82,6 @@ func (s *spm) encode(dst []int32, text string, afterSpecial bool) ([]int32, erro
 		text = " " + text
 	}
 	text = strings.ReplaceAll(text, " ", blank)
-	if len(text) > math.MaxInt32 {
-		return nil, fmt.Errorf("text of %d bytes is too long to tokenise", len(text))
-	}
 	pieces := split8(text)
 	var queue minHeap[join]
 	offer := func(left, right int32) {

@@ -55,6 +55,9 @@ type Tokenizer struct {
 	model encoder
 }
 
+// maxText keeps positions within int32, also where each space becomes three bytes.
+const maxText = 1 << 29
+
 // encoder is the part that differs between vocabulary kinds.
 type encoder interface {
 	// encode appends the ids of text, which holds no special token. afterSpecial
@@ -92,9 +95,13 @@ func (t *Tokenizer) EOS() (int32, bool) { return t.vocab.eos, t.vocab.eos >= 0 }
 func (t *Tokenizer) AddBOS() bool { return t.vocab.addBOS }
 
 // Encode returns the ids of text. Bytes that are not UTF-8 become U+FFFD in a
-// BPE vocabulary and byte tokens in a SentencePiece one, as in llama.cpp. The
-// only error is a SentencePiece vocabulary that lacks the token of a byte.
+// BPE vocabulary and byte tokens in a SentencePiece one, as in llama.cpp. It
+// fails on a SentencePiece vocabulary that lacks the token of a byte, and on more
+// than half a gigabyte of text.
 func (t *Tokenizer) Encode(text string, opts ...Option) ([]int32, error) {
+	if len(text) > maxText {
+		return nil, fmt.Errorf("text of %d bytes is too long to tokenise at once (at most %d)", len(text), maxText)
+	}
 	var opt Option
 	for _, o := range opts {
 		opt |= o

@@ -214,6 +214,62 @@ func FuzzEncode(f *testing.F) {
 	})
 }
 
+// fields is metadata made of fuzzed bytes.
+type fields struct {
+	model, pre            string
+	tokens, merges        []string
+	types                 []int64
+	scores                []float32
+	bos                   uint64
+	addBOS, addEOS, noIDs bool
+}
+
+func (f fields) String(key string) (string, bool) {
+	return map[string]string{"tokenizer.ggml.model": f.model, "tokenizer.ggml.pre": f.pre}[key], true
+}
+func (f fields) Uint(string) (uint64, bool) { return f.bos, !f.noIDs }
+func (f fields) Bool(key string) (bool, bool) {
+	v, ok := map[string]bool{"tokenizer.ggml.add_bos_token": f.addBOS, "tokenizer.ggml.add_eos_token": f.addEOS}[key]
+	return v, ok
+}
+func (f fields) Strings(key string) ([]string, bool) {
+	v, ok := map[string][]string{"tokenizer.ggml.tokens": f.tokens, "tokenizer.ggml.merges": f.merges}[key]
+	return v, ok
+}
+func (f fields) Ints(string) ([]int64, bool)     { return f.types, f.types != nil }
+func (f fields) Floats(string) ([]float32, bool) { return f.scores, f.scores != nil }
+
+// FuzzNew: no vocabulary, however odd, makes anything panic.
+func FuzzNew(f *testing.F) {
+	f.Add(true, "smollm", "a|b|ab|<|im_end|>|é", "a b|ab c", []byte{1, 1, 1, 3, 4}, uint64(1), byte(3), "ab<|im_end|> é")
+	f.Add(false, "", "<unk>|<s>|</s>|a|ab|▁|<0x62>", "", []byte{2, 3, 3, 1, 1, 1, 6}, uint64(1), byte(0), "abab ▁")
+	f.Add(true, "tekken", "a", " |  | a| b c", []byte{}, uint64(0), byte(4), "\xff\xed\xa0\x80")
+	f.Fuzz(func(t *testing.T, bpe bool, pre, tokens, merges string, types []byte, bos uint64, flags byte, text string) {
+		m := fields{model: "llama", pre: pre, tokens: strings.Split(tokens, "|"), merges: strings.Split(merges, "|"), bos: bos,
+			addBOS: flags&1 != 0, addEOS: flags&2 != 0, noIDs: flags&4 != 0}
+		if bpe {
+			m.model = "gpt2"
+		}
+		for _, b := range types {
+			m.types, m.scores = append(m.types, int64(b)), append(m.scores, float32(b))
+		}
+		tok, err := New(m)
+		if err != nil {
+			if !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrUnsupported) {
+				t.Fatal(err)
+			}
+			return
+		}
+		ids, err := tok.Encode(text, AddSpecial, ParseSpecial)
+		if err != nil {
+			return
+		}
+		if _, err := tok.Decode(ids); err != nil {
+			t.Fatalf("%v does not decode: %v", ids, err)
+		}
+	})
+}
+
 func BenchmarkEncode(b *testing.B) {
 	tok, err := open(b, assets.Path(b, assets.SmolLM2))
 	if err != nil {
