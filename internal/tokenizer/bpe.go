@@ -14,14 +14,15 @@ type bpe struct {
 	ignoreMerges bool
 
 	bytes  [256]int32       // the symbol of each byte
-	merges map[uint64]merge // by the pair of symbols
+	ranks  map[uint64]int32 // the rank of each pair of symbols that merges
+	merges []merge          // by rank; lower ranks go first
 	tokens []int32          // the token of each symbol, or -1
 	spell  map[int32][]int32
 }
 
-// merge joins two neighbouring symbols; lower ranks go first.
+// merge joins two neighbouring symbols.
 type merge struct {
-	rank, result int32
+	left, right, result int32
 }
 
 func pairKey(left, right int32) uint64 { return uint64(uint32(left))<<32 | uint64(uint32(right)) }
@@ -68,7 +69,8 @@ func (b *bpe) loadMerges(m Metadata) error {
 	for c, cp := range alphabet {
 		b.bytes[c] = symbol(string(cp))
 	}
-	b.merges = make(map[uint64]merge, len(list))
+	b.ranks = make(map[uint64]int32, len(list))
+	b.merges = make([]merge, len(list))
 	for rank, text := range list {
 		// The separator is the first space that is not in front.
 		cut := -1
@@ -79,9 +81,10 @@ func (b *bpe) loadMerges(m Metadata) error {
 			return fmt.Errorf("%w: merge %d is %q, not two symbols", ErrMalformed, rank, text)
 		}
 		left, right := text[:cut+1], text[cut+2:]
-		key := pairKey(symbol(left), symbol(right))
-		if _, dup := b.merges[key]; !dup {
-			b.merges[key] = merge{int32(rank), symbol(left + right)}
+		b.merges[rank] = merge{symbol(left), symbol(right), symbol(left + right)}
+		key := pairKey(b.merges[rank].left, b.merges[rank].right)
+		if _, dup := b.ranks[key]; !dup {
+			b.ranks[key] = int32(rank)
 		}
 	}
 	return nil
@@ -131,17 +134,12 @@ type node struct {
 	symbol, prev, next int32 // symbol -1: merged into its predecessor
 }
 
-// candidate is a possible merge of two neighbours. It has lapsed when either
-// has changed since.
-type candidate struct {
-	rank, left, right       int32
-	leftSymbol, rightSymbol int32
-	result                  int32
-}
+// candidate is a possible merge: its rank above the position of the left node,
+// so that they sort as llama.cpp takes them. It has lapsed when that pair is no
+// longer there.
+type candidate uint64
 
-func (c candidate) Before(o candidate) bool {
-	return c.rank < o.rank || c.rank == o.rank && c.left < o.left
-}
+func (c candidate) Before(o candidate) bool { return c < o }
 
 func (b *bpe) encodeWord(dst []int32, text string, w *word) []int32 {
 	if b.ignoreMerges {
@@ -159,22 +157,24 @@ func (b *bpe) encodeWord(dst []int32, text string, w *word) []int32 {
 	}
 	w.nodes[len(w.nodes)-1].next = -1
 	for i := range len(w.nodes) - 1 {
-		b.offer(w, int32(i), int32(i)+1)
+		b.offer(w, int32(i))
 	}
 	for len(w.queue) > 0 {
 		c := w.queue.pop()
-		left, right := &w.nodes[c.left], &w.nodes[c.right]
-		if left.symbol != c.leftSymbol || right.symbol != c.rightSymbol {
+		m, at := b.merges[c>>32], int32(uint32(c))
+		left := &w.nodes[at]
+		if left.symbol != m.left || left.next < 0 || w.nodes[left.next].symbol != m.right {
 			continue
 		}
-		left.symbol, right.symbol = c.result, -1
+		right := &w.nodes[left.next]
+		left.symbol, right.symbol = m.result, -1
 		left.next = right.next
 		if left.next >= 0 {
-			w.nodes[left.next].prev = c.left
-			b.offer(w, c.left, left.next)
+			w.nodes[left.next].prev = at
+			b.offer(w, at)
 		}
 		if left.prev >= 0 {
-			b.offer(w, left.prev, c.left)
+			b.offer(w, left.prev)
 		}
 	}
 	for i := int32(0); i >= 0; i = w.nodes[i].next {
@@ -188,11 +188,11 @@ func (b *bpe) encodeWord(dst []int32, text string, w *word) []int32 {
 	return dst
 }
 
-// offer queues the merge of two neighbours, if the list has one.
-func (b *bpe) offer(w *word, left, right int32) {
-	l, r := w.nodes[left].symbol, w.nodes[right].symbol
-	if m, ok := b.merges[pairKey(l, r)]; ok {
-		w.queue.push(candidate{m.rank, left, right, l, r, m.result})
+// offer queues the merge of a node with the next, if the list has one.
+func (b *bpe) offer(w *word, left int32) {
+	node := &w.nodes[left]
+	if rank, ok := b.ranks[pairKey(node.symbol, w.nodes[node.next].symbol)]; ok {
+		w.queue.push(candidate(uint64(rank)<<32 | uint64(uint32(left))))
 	}
 }
 
