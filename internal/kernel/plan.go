@@ -6,7 +6,7 @@ import "sync"
 // cache, and of what is too little to share out. Measured on Zen 4 and Zen 5;
 // the caches of other x86-64 servers are of about these sizes.
 const (
-	l2Block   = 64 << 10 // a block of A, and one of B: together half of an L2 of 1 MiB
+	l2Block   = 80 << 10 // a block of A, and one of B: together two thirds of an L2 of 1 MiB
 	l3Slab    = 1 << 20  // a slab of A: a part of L3, which is shared
 	minShared = 2 << 20  // products (m·n·k) below this stay on one thread: about 15 µs
 	packTiles = 8        // tiles' rows of A that one chunk of the pool packs
@@ -23,11 +23,24 @@ func (g *product[T]) plan(threads int) {
 	g.slabM = roundUp(min(g.m, max(l3Slab/g.kc, mr)), mr)
 	g.mc = max(l2Block/g.kc/mr, 1) * mr
 
-	widest := max(l2Block/(g.kc*nr), 1)
-	panels := ceilDiv(g.n, nr)
-	g.cols = min(widest, max(panels/(8*threads), 1)) * nr
+	g.cols = panelsPerBlock(ceilDiv(g.n, nr), max(l2Block/(g.kc*nr), 1), threads) * nr
 	g.rows = roundUp(ceilDiv(g.slabM, rowBlocks(ceilDiv(g.n, g.cols), g.slabM/mr, threads)), mr)
 	g.pack = g.worthPacking()
+}
+
+// panelsPerBlock returns how many panels of B, at most widest, a block of C
+// spans: what balances the threads, and of such the most, as each block reads A once.
+func panelsPerBlock(panels, widest, threads int) int {
+	best, bestTime := 1, 0
+	for width := 1; width <= min(widest, panels); width++ {
+		const reading = 16 // A's reading costs a 16th of a panel
+		rounds := ceilDiv(ceilDiv(panels, width), threads)
+		time := rounds * (reading*width + 1)
+		if bestTime == 0 || time < bestTime {
+			best, bestTime = width, time
+		}
+	}
+	return best
 }
 
 // rowBlocks returns into how many parts to cut C's tiles of rows when its columns
