@@ -7,10 +7,10 @@ import (
 	"runtime/debug"
 )
 
-// guardFault runs read, which touches mapped memory, and turns the fault of a
-// page that is no longer there into ErrTruncated. It works for the calling
-// goroutine alone.
-func guardFault(read func() error) (err error) {
+// GuardFault runs read, which touches memory that a File mapped, and turns the
+// fault of a page that another process has cut off into ErrTruncated. It works
+// for the calling goroutine alone.
+func GuardFault(read func() error) (err error) {
 	old := debug.SetPanicOnFault(true)
 	defer func() {
 		debug.SetPanicOnFault(old)

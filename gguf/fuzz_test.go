@@ -49,7 +49,7 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("tensor %+v of a file of %d bytes", x, len(b))
 			}
 		}
-		again := appendHeader(nil, h.kvs, h.tensors)
+		again := AppendHeader(nil, h.kvs, h.tensors)
 		again[4] = b[4] // the version may be 2
 		if !bytes.HasPrefix(b, again) {
 			t.Errorf("header written anew differs:\n%x\n%x", b, again)

@@ -138,7 +138,7 @@ func (f *File) ReadFloats(t Tensor, dst []float32) (err error) {
 	if data == nil {
 		return fmt.Errorf("%s: no tensor %q", f.path, t.Name)
 	}
-	if err := guardFault(func() error { return Dequantize(t.Type, dst, data) }); err != nil {
+	if err := GuardFault(func() error { return Dequantize(t.Type, dst, data) }); err != nil {
 		return fmt.Errorf("%s: tensor %q: %w", f.path, t.Name, err)
 	}
 	return nil

@@ -100,7 +100,7 @@ func (w *Writer) plan(kvs []KV, tensors []Tensor) ([]byte, error) {
 			return nil, fmt.Errorf("tensor %q: the file's size overflows", t.Name)
 		}
 	}
-	header := appendHeader(nil, kvs, w.tensors)
+	header := AppendHeader(nil, kvs, w.tensors)
 	end := len(header)
 	header = append(header, make([]byte, alignUp(uint64(end), w.align)-uint64(end))...)
 	w.size = int64(uint64(len(header)) + offset)
@@ -119,8 +119,9 @@ func checkWritten(header []byte, end int, size uint64) error {
 	return h.checkData(uint64(end), size)
 }
 
-// appendHeader appends everything up to the padding before the data.
-func appendHeader(b []byte, kvs []KV, tensors []Tensor) []byte {
+// AppendHeader appends a file's bytes up to the padding before the data, as
+// Create writes them. Offsets are taken from the tensors as they are.
+func AppendHeader(b []byte, kvs []KV, tensors []Tensor) []byte {
 	le := binary.LittleEndian
 	text := func(s string) {
 		b = le.AppendUint64(b, uint64(len(s)))

@@ -76,7 +76,7 @@ func Create(ctx context.Context, path string, src Source, pruned map[string]Blob
 	}
 	defer out.abort()
 	for i, t := range p.tensors {
-		err := guardFault(func() error {
+		err := gguf.GuardFault(func() error {
 			if p.blobs[i] == nil {
 				return out.dense(t.Name, src.Data(p.source[i]), p.sums[i])
 			}
@@ -195,7 +195,7 @@ func (p *plan) denseSums(ctx context.Context) ([]uint64, error) {
 		if uint64(len(data)) != p.source[i].Bytes {
 			return nil, fmt.Errorf("%s: tensor %q: %d bytes of data, want %d", p.src.Path(), p.source[i].Name, len(data), p.source[i].Bytes)
 		}
-		err := guardFault(func() (err error) {
+		err := gguf.GuardFault(func() (err error) {
 			p.sums[i], err = hashBytes(ctx, data)
 			return err
 		})

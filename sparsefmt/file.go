@@ -61,7 +61,7 @@ func open(g *gguf.File) (*File, error) {
 	}
 	defer raw.Close()
 	var f *File
-	err = guardFault(func() (err error) {
+	err = gguf.GuardFault(func() (err error) {
 		f, err = load(g, raw)
 		return err
 	})

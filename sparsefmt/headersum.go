@@ -13,39 +13,16 @@ import (
 // tensor data, with the eight bytes of the checksum itself taken as zero.
 // They are the last of the metadata, just before the tensor descriptions.
 
-const (
-	ggufFixed = 4 + 4 + 8 + 8 // magic, version, number of tensors, number of pairs
-	ggufMagic = "GGUF"
-	ggufV3    = 3
-)
+// ggufFixed is the size of magic, version, and the numbers of tensors and pairs.
+const ggufFixed = 4 + 4 + 8 + 8
+
+// ggufV3 is the only version of GGUF that a sparse file may have.
+const ggufV3 = 3
 
 // newHeaderSum computes the checksum of a header that is to be written: the
 // last pair is the checksum, its value zero, and offsets are set.
 func newHeaderSum(kvs []gguf.KV, tensors []gguf.Tensor, align uint64) uint64 {
-	le := binary.LittleEndian
-	var b []byte
-	text := func(s string) {
-		b = le.AppendUint64(b, uint64(len(s)))
-		b = append(b, s...)
-	}
-	b = append(b, ggufMagic...)
-	b = le.AppendUint32(b, ggufV3)
-	b = le.AppendUint64(b, uint64(len(tensors)))
-	b = le.AppendUint64(b, uint64(len(kvs)))
-	for _, kv := range kvs {
-		text(kv.Key)
-		b = le.AppendUint32(b, uint32(kv.Type))
-		b = append(b, kv.Raw...)
-	}
-	for _, t := range tensors {
-		text(t.Name)
-		b = le.AppendUint32(b, uint32(len(t.Shape)))
-		for _, n := range t.Shape {
-			b = le.AppendUint64(b, n)
-		}
-		b = le.AppendUint32(b, uint32(t.Type))
-		b = le.AppendUint64(b, t.Offset)
-	}
+	b := gguf.AppendHeader(nil, kvs, tensors)
 	b = append(b, make([]byte, padding(uint64(len(b)), align))...)
 	return xxh3.Hash(b)
 }

@@ -164,7 +164,7 @@ func (f *File) ExpandTo(ctx context.Context, path string, progress func(done, to
 	defer out.abort()
 	for i := range f.entries {
 		e := &f.entries[i]
-		err = guardFault(func() error {
+		err = gguf.GuardFault(func() error {
 			if e.blob == nil {
 				return out.dense(e.name(), f.g.Data(e.stored), e.sum)
 			}

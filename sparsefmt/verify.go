@@ -87,7 +87,7 @@ func (v *verifier) run(path string) error {
 		return err
 	}
 	for i := range f.entries {
-		if err := guardFault(func() error { return v.tensor(f, &f.entries[i]) }); err != nil {
+		if err := gguf.GuardFault(func() error { return v.tensor(f, &f.entries[i]) }); err != nil {
 			return err
 		}
 	}

@@ -92,7 +92,7 @@ func (f *File) ReadFloats(name string, dst []float32) error {
 	if uint64(len(dst)) != e.info.Elements() {
 		return fmt.Errorf("%s: tensor %q has %d weights, %d floats given", f.Path(), name, e.info.Elements(), len(dst))
 	}
-	err := guardFault(func() error {
+	err := gguf.GuardFault(func() error {
 		return e.blob.eachTile(func(expanded []byte) error {
 			n := len(expanded) / e.blob.RowBytes() * e.blob.cols
 			err := gguf.Dequantize(e.info.Type(), dst[:n], expanded)

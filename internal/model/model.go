@@ -143,6 +143,8 @@ func (m *Model) read(name string, dst []float32) error {
 	if !ok {
 		return fmt.Errorf("tensor %q is missing", name)
 	}
+	// Once read, the pages need not count as this process's memory.
+	defer m.file.Release(t)
 	return m.file.ReadFloats(t, dst)
 }
 
