@@ -1,50 +1,26 @@
 package decoder
 
-import (
-	"math"
-
-	"besa/internal/kernel"
-)
+import "besa/internal/kernel"
 
 // rowGrain is the number of rows that elementwise work is split into. It fixes
 // the split, so that no result depends on the number of threads.
 const rowGrain = 16
 
-// rmsNorm writes x·rstd·weight to dst and each row's rstd = 1/√(mean(x²)+eps).
+// rmsNorm writes x·rstd·weight to dst and keeps each row's rstd.
 func rmsNorm[T kernel.Float](p *kernel.Pool, dst, x kernel.Mat[T], weight, rstd []T, eps float64) {
 	p.For(x.Rows, rowGrain, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
-			src, out := x.Row(i), dst.Row(i)
-			ss := kernel.SumSquares(src)
-			r := T(1 / math.Sqrt(float64(ss)/float64(len(src))+eps))
-			rstd[i] = r
-			for j, v := range src {
-				out[j] = v * r * weight[j]
-			}
+			rstd[i] = kernel.RMSNorm(dst.Row(i), x.Row(i), weight, eps)
 		}
 	})
 }
 
 // rmsNormBackward adds (or, with accumulate false, writes) the gradient with
-// respect to x: rstd·(w∘dy − x̂·mean(w∘dy∘x̂)) with x̂ = x·rstd.
+// respect to x; dx may be dy.
 func rmsNormBackward[T kernel.Float](p *kernel.Pool, dx, dy, x kernel.Mat[T], weight, rstd []T, accumulate bool) {
 	p.For(x.Rows, rowGrain, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
-			xi, gi, out, r := x.Row(i), dy.Row(i), dx.Row(i), rstd[i]
-			var dot T
-			for j, g := range gi {
-				dot += g * weight[j] * xi[j]
-			}
-			c := dot * r * r / T(len(xi))
-			if accumulate {
-				for j, g := range gi {
-					out[j] += r * (g*weight[j] - xi[j]*c)
-				}
-				continue
-			}
-			for j, g := range gi {
-				out[j] = r * (g*weight[j] - xi[j]*c)
-			}
+			kernel.RMSNormGrad(dx.Row(i), dy.Row(i), x.Row(i), weight, rstd[i], accumulate)
 		}
 	})
 }

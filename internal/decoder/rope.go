@@ -34,22 +34,17 @@ func newRopeTable[T kernel.Float](c Config, positions int) ropeTable[T] {
 // 1 for the forward pass and −1 for its transpose, which the backward pass needs.
 func (t *ropeTable[T]) rotate(p *kernel.Pool, m kernel.Mat[T], c Config, direction T) {
 	heads := m.Cols / c.HeadDim
-	step, pair := 1, t.half
-	if c.RopeLayout == RopeInterleaved {
-		step, pair = 2, 1
-	}
 	p.For(m.Rows, rowGrain, func(lo, hi int) {
 		for pos := lo; pos < hi; pos++ {
 			cos := t.cos[pos*t.half : (pos+1)*t.half]
 			sin := t.sin[pos*t.half : (pos+1)*t.half]
 			row := m.Row(pos)
 			for h := range heads {
-				v := row[h*c.HeadDim : (h+1)*c.HeadDim]
-				for i, cs := range cos {
-					a, b := v[i*step], v[i*step+pair]
-					sn := direction * sin[i]
-					v[i*step] = a*cs - b*sn
-					v[i*step+pair] = a*sn + b*cs
+				v := row[h*c.HeadDim:][:2*t.half]
+				if c.RopeLayout == RopeInterleaved {
+					kernel.RotatePairs(v, cos, sin, direction)
+				} else {
+					kernel.Rotate(v[:t.half], v[t.half:], cos, sin, direction)
 				}
 			}
 		}

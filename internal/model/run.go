@@ -3,7 +3,6 @@ package model
 import (
 	"context"
 	"fmt"
-	"math"
 
 	"besa/internal/decoder"
 	"besa/internal/kernel"
@@ -81,11 +80,7 @@ func (r *Runner) Hidden(ctx context.Context, ids []int32, visit func(block int, 
 		}
 	}
 	for t := range x.Rows {
-		row := x.Row(t)
-		rstd := float32(1 / math.Sqrt(float64(kernel.SumSquares(row))/float64(len(row))+r.model.Eps))
-		for j, v := range row {
-			row[j] = v * rstd * r.head.Norm[j]
-		}
+		kernel.RMSNorm(x.Row(t), x.Row(t), r.head.Norm, r.model.Eps)
 	}
 	return x, nil
 }
