@@ -2,8 +2,8 @@
 // functions, and the pool of goroutines that shares them out.
 //
 // In come slices and row-major views of them ([Mat]); out come results written
-// into slices the caller owns. Nothing here allocates per call, reads files or
-// keeps state other than the chosen implementation.
+// into slices the caller owns. What products copy of their operands goes to
+// buffers that are kept. There is no state but these and the chosen implementation.
 //
 // Every kernel has a portable Go version, always compiled, that defines its
 // meaning; float32 also has assembly for AVX2 and AVX-512, written by the
@@ -16,6 +16,16 @@
 // implementations, whose orders of summation differ.
 //
 // Arguments whose shapes do not fit are a mistake of the caller's and panic.
+//
+// # Adding a kernel
+//
+// Write its portable version; add it to vectorKernels and genericVectors (or
+// microKernel and genericKernel), its exported function with checks and
+// dispatch, and its row in the tests, which then runs on every implementation.
+// Describe its assembly once in _asm, in terms of registers of either width,
+// name it in archImplementations and run go generate. A new instruction set is
+// an isa in the generator and an entry, with all features that it needs, in
+// archImplementations.
 package kernel
 
 //go:generate sh -c "cd _asm && go run . -family tile -out ../tile_amd64.s -stubs ../tile_amd64.go -pkg kernel"

@@ -205,21 +205,21 @@ TEXT ·transposeAVX2(SB), NOSPLIT, $0-32
 square:
 	LEAQ       (DX)(SI*8), CX
 	VMOVUPS    (DX), Y0
-	PREFETCHT0 512(DX)
+	PREFETCHT0 (CX)
 	VMOVUPS    (DX)(SI*1), Y1
-	PREFETCHT0 512(DX)(SI*1)
+	PREFETCHT0 (CX)(SI*1)
 	VMOVUPS    (DX)(SI*2), Y2
-	PREFETCHT0 512(DX)(SI*2)
+	PREFETCHT0 (CX)(SI*2)
 	VMOVUPS    (DX)(DI*1), Y3
-	PREFETCHT0 512(DX)(DI*1)
+	PREFETCHT0 (CX)(DI*1)
 	VMOVUPS    (DX)(SI*4), Y4
-	PREFETCHT0 512(DX)(SI*4)
+	PREFETCHT0 (CX)(SI*4)
 	VMOVUPS    (DX)(R8*1), Y5
-	PREFETCHT0 512(DX)(R8*1)
+	PREFETCHT0 (CX)(R8*1)
 	VMOVUPS    (DX)(DI*2), Y6
-	PREFETCHT0 512(DX)(DI*2)
+	PREFETCHT0 (CX)(DI*2)
 	VMOVUPS    (DX)(R9*1), Y7
-	PREFETCHT0 512(DX)(R9*1)
+	PREFETCHT0 (CX)(R9*1)
 	VUNPCKLPS  Y1, Y0, Y8
 	VUNPCKHPS  Y1, Y0, Y0
 	VUNPCKLPS  Y3, Y2, Y1
@@ -344,57 +344,49 @@ done:
 	RET
 
 // func transposeEdgeAVX2(dst *float32, src *float32, stride int, k int, w int)
-// Requires: AVX, CMOV, MMX+
+// Requires: AVX, CMOV
 TEXT ·transposeEdgeAVX2(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), DX
 	MOVQ k+24(FP), BX
 	MOVQ stride+16(FP), SI
 	SHLQ $0x02, SI
-	MOVQ w+32(FP), DI
 	SUBQ $0x08, BX
 	JL   tail
 
 	// for ; k >= 0; k -= 8 { a square, whole }
 square:
-	MOVQ       DX, CX
-	VMOVUPS    (CX), Y0
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x01
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Y1
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x02
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Y2
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x03
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Y3
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x04
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Y4
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x05
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Y5
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x06
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Y6
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x07
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Y7
-	PREFETCHT0 512(CX)
+	MOVQ       w+32(FP), CX
+	MOVQ       DX, DI
+	VMOVUPS    (DI), Y0
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x01
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Y1
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x02
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Y2
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x03
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Y3
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x04
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Y4
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x05
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Y5
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x06
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Y6
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x07
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Y7
 	VUNPCKLPS  Y1, Y0, Y8
 	VUNPCKHPS  Y1, Y0, Y0
 	VUNPCKLPS  Y3, Y2, Y1
@@ -443,41 +435,41 @@ tail:
 	// the rest: k columns of a square
 	ADDQ       $0x08, BX
 	JZ         done
-	LEAQ       signs<>+64(SB), R8
+	LEAQ       signs<>+64(SB), DI
 	MOVQ       BX, CX
 	SHLQ       $0x02, CX
-	SUBQ       CX, R8
-	VMOVUPS    (R8), Y0
-	MOVQ       DX, CX
-	VMASKMOVPS (CX), Y0, Y1
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x01
-	CMOVQGT    DX, CX
-	VMASKMOVPS (CX), Y0, Y2
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x02
-	CMOVQGT    DX, CX
-	VMASKMOVPS (CX), Y0, Y3
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x03
-	CMOVQGT    DX, CX
-	VMASKMOVPS (CX), Y0, Y4
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x04
-	CMOVQGT    DX, CX
-	VMASKMOVPS (CX), Y0, Y5
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x05
-	CMOVQGT    DX, CX
-	VMASKMOVPS (CX), Y0, Y6
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x06
-	CMOVQGT    DX, CX
-	VMASKMOVPS (CX), Y0, Y7
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x07
-	CMOVQGT    DX, CX
-	VMASKMOVPS (CX), Y0, Y0
+	SUBQ       CX, DI
+	VMOVUPS    (DI), Y0
+	MOVQ       w+32(FP), CX
+	VMASKMOVPS (DX), Y0, Y1
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x01
+	CMOVQGT    DI, DX
+	VMASKMOVPS (DX), Y0, Y2
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x02
+	CMOVQGT    DI, DX
+	VMASKMOVPS (DX), Y0, Y3
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x03
+	CMOVQGT    DI, DX
+	VMASKMOVPS (DX), Y0, Y4
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x04
+	CMOVQGT    DI, DX
+	VMASKMOVPS (DX), Y0, Y5
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x05
+	CMOVQGT    DI, DX
+	VMASKMOVPS (DX), Y0, Y6
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x06
+	CMOVQGT    DI, DX
+	VMASKMOVPS (DX), Y0, Y7
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x07
+	CMOVQGT    DI, DX
+	VMASKMOVPS (DX), Y0, Y0
 	VUNPCKLPS  Y2, Y1, Y8
 	VUNPCKHPS  Y2, Y1, Y1
 	VUNPCKLPS  Y4, Y3, Y2
@@ -707,38 +699,40 @@ TEXT ·transposeAVX512(SB), NOSPLIT, $0-32
 	// for ; k >= 0; k -= 16 { a square, whole }
 square:
 	LEAQ       (DX)(SI*8), CX
+	LEAQ       (CX)(SI*8), R10
+	LEAQ       (R10)(SI*8), R11
 	VMOVUPS    (DX), Z0
-	PREFETCHT0 512(DX)
+	PREFETCHT0 (R10)
 	VMOVUPS    (DX)(SI*1), Z1
-	PREFETCHT0 512(DX)(SI*1)
+	PREFETCHT0 (R10)(SI*1)
 	VMOVUPS    (DX)(SI*2), Z2
-	PREFETCHT0 512(DX)(SI*2)
+	PREFETCHT0 (R10)(SI*2)
 	VMOVUPS    (DX)(DI*1), Z3
-	PREFETCHT0 512(DX)(DI*1)
+	PREFETCHT0 (R10)(DI*1)
 	VMOVUPS    (DX)(SI*4), Z4
-	PREFETCHT0 512(DX)(SI*4)
+	PREFETCHT0 (R10)(SI*4)
 	VMOVUPS    (DX)(R8*1), Z5
-	PREFETCHT0 512(DX)(R8*1)
+	PREFETCHT0 (R10)(R8*1)
 	VMOVUPS    (DX)(DI*2), Z6
-	PREFETCHT0 512(DX)(DI*2)
+	PREFETCHT0 (R10)(DI*2)
 	VMOVUPS    (DX)(R9*1), Z7
-	PREFETCHT0 512(DX)(R9*1)
+	PREFETCHT0 (R10)(R9*1)
 	VMOVUPS    (CX), Z8
-	PREFETCHT0 512(CX)
+	PREFETCHT0 (R11)
 	VMOVUPS    (CX)(SI*1), Z9
-	PREFETCHT0 512(CX)(SI*1)
+	PREFETCHT0 (R11)(SI*1)
 	VMOVUPS    (CX)(SI*2), Z10
-	PREFETCHT0 512(CX)(SI*2)
+	PREFETCHT0 (R11)(SI*2)
 	VMOVUPS    (CX)(DI*1), Z11
-	PREFETCHT0 512(CX)(DI*1)
+	PREFETCHT0 (R11)(DI*1)
 	VMOVUPS    (CX)(SI*4), Z12
-	PREFETCHT0 512(CX)(SI*4)
+	PREFETCHT0 (R11)(SI*4)
 	VMOVUPS    (CX)(R8*1), Z13
-	PREFETCHT0 512(CX)(R8*1)
+	PREFETCHT0 (R11)(R8*1)
 	VMOVUPS    (CX)(DI*2), Z14
-	PREFETCHT0 512(CX)(DI*2)
+	PREFETCHT0 (R11)(DI*2)
 	VMOVUPS    (CX)(R9*1), Z15
-	PREFETCHT0 512(CX)(R9*1)
+	PREFETCHT0 (R11)(R9*1)
 	VUNPCKLPS  Z1, Z0, Z16
 	VUNPCKHPS  Z1, Z0, Z0
 	VUNPCKLPS  Z3, Z2, Z1
@@ -849,6 +843,8 @@ tail:
 	DECQ       R10
 	KMOVW      R10, K1
 	LEAQ       (DX)(SI*8), CX
+	LEAQ       (CX)(SI*8), R10
+	LEAQ       (R10)(SI*8), R10
 	VMOVUPS.Z  (DX), K1, Z0
 	VMOVUPS.Z  (DX)(SI*1), K1, Z1
 	VMOVUPS.Z  (DX)(SI*2), K1, Z2
@@ -999,97 +995,81 @@ done:
 	RET
 
 // func transposeEdgeAVX512(dst *float32, src *float32, stride int, k int, w int)
-// Requires: AVX, AVX512F, CMOV, MMX+
+// Requires: AVX, AVX512F, CMOV
 TEXT ·transposeEdgeAVX512(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), DX
 	MOVQ k+24(FP), BX
 	MOVQ stride+16(FP), SI
 	SHLQ $0x02, SI
-	MOVQ w+32(FP), DI
 	SUBQ $0x10, BX
 	JL   tail
 
 	// for ; k >= 0; k -= 16 { a square, whole }
 square:
-	MOVQ       DX, CX
-	VMOVUPS    (CX), Z0
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x01
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Z1
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x02
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Z2
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x03
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Z3
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x04
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Z4
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x05
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Z5
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x06
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Z6
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x07
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Z7
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x08
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Z8
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x09
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Z9
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x0a
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Z10
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x0b
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Z11
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x0c
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Z12
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x0d
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Z13
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x0e
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Z14
-	PREFETCHT0 512(CX)
-	LEAQ       (CX)(SI*1), R8
-	CMPQ       DI, $0x0f
-	CMOVQGT    R8, CX
-	VMOVUPS    (CX), Z15
-	PREFETCHT0 512(CX)
+	MOVQ       w+32(FP), CX
+	MOVQ       DX, DI
+	VMOVUPS    (DI), Z0
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x01
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Z1
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x02
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Z2
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x03
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Z3
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x04
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Z4
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x05
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Z5
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x06
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Z6
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x07
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Z7
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x08
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Z8
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x09
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Z9
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x0a
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Z10
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x0b
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Z11
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x0c
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Z12
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x0d
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Z13
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x0e
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Z14
+	LEAQ       (DI)(SI*1), R8
+	CMPQ       CX, $0x0f
+	CMOVQGT    R8, DI
+	VMOVUPS    (DI), Z15
 	VUNPCKLPS  Z1, Z0, Z16
 	VUNPCKHPS  Z1, Z0, Z0
 	VUNPCKLPS  Z3, Z2, Z1
@@ -1195,72 +1175,72 @@ tail:
 	ADDQ       $0x10, BX
 	JZ         done
 	MOVQ       BX, CX
-	MOVQ       $+1, R8
-	SHLQ       CL, R8
-	DECQ       R8
-	KMOVW      R8, K1
-	MOVQ       DX, CX
-	VMOVUPS.Z  (CX), K1, Z0
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x01
-	CMOVQGT    DX, CX
-	VMOVUPS.Z  (CX), K1, Z1
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x02
-	CMOVQGT    DX, CX
-	VMOVUPS.Z  (CX), K1, Z2
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x03
-	CMOVQGT    DX, CX
-	VMOVUPS.Z  (CX), K1, Z3
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x04
-	CMOVQGT    DX, CX
-	VMOVUPS.Z  (CX), K1, Z4
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x05
-	CMOVQGT    DX, CX
-	VMOVUPS.Z  (CX), K1, Z5
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x06
-	CMOVQGT    DX, CX
-	VMOVUPS.Z  (CX), K1, Z6
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x07
-	CMOVQGT    DX, CX
-	VMOVUPS.Z  (CX), K1, Z7
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x08
-	CMOVQGT    DX, CX
-	VMOVUPS.Z  (CX), K1, Z8
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x09
-	CMOVQGT    DX, CX
-	VMOVUPS.Z  (CX), K1, Z9
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x0a
-	CMOVQGT    DX, CX
-	VMOVUPS.Z  (CX), K1, Z10
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x0b
-	CMOVQGT    DX, CX
-	VMOVUPS.Z  (CX), K1, Z11
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x0c
-	CMOVQGT    DX, CX
-	VMOVUPS.Z  (CX), K1, Z12
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x0d
-	CMOVQGT    DX, CX
-	VMOVUPS.Z  (CX), K1, Z13
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x0e
-	CMOVQGT    DX, CX
-	VMOVUPS.Z  (CX), K1, Z14
-	LEAQ       (CX)(SI*1), DX
-	CMPQ       DI, $0x0f
-	CMOVQGT    DX, CX
-	VMOVUPS.Z  (CX), K1, Z15
+	MOVQ       $+1, DI
+	SHLQ       CL, DI
+	DECQ       DI
+	KMOVW      DI, K1
+	MOVQ       w+32(FP), CX
+	VMOVUPS.Z  (DX), K1, Z0
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x01
+	CMOVQGT    DI, DX
+	VMOVUPS.Z  (DX), K1, Z1
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x02
+	CMOVQGT    DI, DX
+	VMOVUPS.Z  (DX), K1, Z2
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x03
+	CMOVQGT    DI, DX
+	VMOVUPS.Z  (DX), K1, Z3
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x04
+	CMOVQGT    DI, DX
+	VMOVUPS.Z  (DX), K1, Z4
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x05
+	CMOVQGT    DI, DX
+	VMOVUPS.Z  (DX), K1, Z5
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x06
+	CMOVQGT    DI, DX
+	VMOVUPS.Z  (DX), K1, Z6
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x07
+	CMOVQGT    DI, DX
+	VMOVUPS.Z  (DX), K1, Z7
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x08
+	CMOVQGT    DI, DX
+	VMOVUPS.Z  (DX), K1, Z8
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x09
+	CMOVQGT    DI, DX
+	VMOVUPS.Z  (DX), K1, Z9
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x0a
+	CMOVQGT    DI, DX
+	VMOVUPS.Z  (DX), K1, Z10
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x0b
+	CMOVQGT    DI, DX
+	VMOVUPS.Z  (DX), K1, Z11
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x0c
+	CMOVQGT    DI, DX
+	VMOVUPS.Z  (DX), K1, Z12
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x0d
+	CMOVQGT    DI, DX
+	VMOVUPS.Z  (DX), K1, Z13
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x0e
+	CMOVQGT    DI, DX
+	VMOVUPS.Z  (DX), K1, Z14
+	LEAQ       (DX)(SI*1), DI
+	CMPQ       CX, $0x0f
+	CMOVQGT    DI, DX
+	VMOVUPS.Z  (DX), K1, Z15
 	VUNPCKLPS  Z1, Z0, Z16
 	VUNPCKHPS  Z1, Z0, Z0
 	VUNPCKLPS  Z3, Z2, Z1

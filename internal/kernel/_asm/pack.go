@@ -131,22 +131,21 @@ func transpose(s isa, edge bool) {
 	dst, src, k := param("dst"), param("src"), param("k")
 	stride := bytesOf(param("stride"))
 	panel := Imm(uint64(2 * s.bytes()))
-	// rows calls f with the address of each row of a square.
-	var rows func(f func(j int, m Mem))
-	if edge {
-		w := param("w")
-		rows = func(f func(j int, m Mem)) { clampedRows(s, src, stride, w, f) }
-	} else {
+	// rows calls f with the address of each row of a square, and of the row as
+	// far beyond the square, which the next call will need.
+	rows := func(f func(j int, m, next Mem)) { clampedRows(s, src, stride, param("w"), f) }
+	if !edge {
 		m := newMultiples(stride, 8)
-		src2 := GP64()
-		rows = func(f func(j int, m Mem)) {
-			LEAQ(Mem{Base: src, Index: stride, Scale: 8}, src2)
+		rows = func(f func(j int, m, next Mem)) {
+			bases := []GPVirtual{src} // eight rows apart
+			for i := 8; i < 2*s.lanes; i += 8 {
+				b := GP64()
+				LEAQ(Mem{Base: bases[len(bases)-1], Index: stride, Scale: 8}, b)
+				bases = append(bases, b)
+			}
 			for j := range s.lanes {
-				if j < 8 {
-					f(j, m.of(src, j, 0))
-				} else {
-					f(j, m.of(src2, j-8, 0))
-				}
+				n := j + s.lanes
+				f(j, m.of(bases[j/8], j%8, 0), m.of(bases[n/8], n%8, 0))
 			}
 		}
 	}
@@ -155,9 +154,11 @@ func transpose(s isa, edge bool) {
 	Commentf("for ; k >= 0; k -= %d { a square, whole }", s.lanes)
 	Label("square")
 	v := s.vecs(s.lanes)
-	rows(func(j int, m Mem) {
+	rows(func(j int, m, next Mem) {
 		VMOVUPS(m, v[j])
-		PREFETCHT0(m.Offset(transposeAhead))
+		if !edge {
+			PREFETCHT0(next)
+		}
 	})
 	for _, col := range s.transposed(v) {
 		VMOVUPS(col, Mem{Base: dst})
@@ -173,7 +174,7 @@ func transpose(s isa, edge bool) {
 	JZ(LabelRef("done"))
 	mask := s.columnMasks(k, 1)[0]
 	v = s.vecs(s.lanes)
-	rows(func(j int, m Mem) { s.loadMasked(m, mask, v[j]) })
+	rows(func(j int, m, _ Mem) { s.loadMasked(m, mask, v[j]) })
 	for _, col := range s.transposed(v) {
 		VMOVUPS(col, Mem{Base: dst})
 		ADDQ(panel, dst)
@@ -184,16 +185,12 @@ func transpose(s isa, edge bool) {
 	end()
 }
 
-// How far ahead of the loads transpose asks for memory: further than the CPU
-// by itself, which begins anew with every row.
-const transposeAhead = 512
-
 // clampedRows calls f with the addresses of rows 0, 1, … and of row w-1 for those beyond.
-func clampedRows(s isa, src, stride, w GPVirtual, f func(j int, m Mem)) {
+func clampedRows(s isa, src, stride, w GPVirtual, f func(j int, m, next Mem)) {
 	p, next := GP64(), GP64()
 	MOVQ(src, p)
 	for j := range s.lanes {
-		f(j, Mem{Base: p})
+		f(j, Mem{Base: p}, Mem{})
 		if j < s.lanes-1 {
 			LEAQ(Mem{Base: p, Index: stride, Scale: 1}, next)
 			CMPQ(w, Imm(uint64(j+1)))
