@@ -30,6 +30,7 @@ type Allocation struct {
 	Grad   []float32 // rows × candidates: dL/dLogits
 
 	counts []int
+	slope  []float32 // rows × candidates: derivative of what the softmax sees of a logit
 }
 
 // NewAllocation starts every row at equal logits.
@@ -37,7 +38,7 @@ func NewAllocation(rows, cols int, cand Candidates, tilt float32) *Allocation {
 	n := rows * len(cand.P)
 	return &Allocation{
 		Rows: rows, Cols: cols, Cand: cand, Tilt: tilt,
-		Logits: make([]float32, n), Beta: make([]float32, n), Grad: make([]float32, n),
+		Logits: make([]float32, n), Beta: make([]float32, n), Grad: make([]float32, n), slope: make([]float32, n),
 		Alpha: make([]float32, rows), Prune: make([]int, rows),
 		counts: cand.Counts(cols),
 	}
@@ -45,13 +46,23 @@ func NewAllocation(rows, cols int, cand Candidates, tilt float32) *Allocation {
 
 func sigmoid(x float32) float32 { return float32(1 / (1 + math.Exp(-float64(x)))) }
 
-// smooth returns what the softmax sees of a logit, and its derivative.
-func (a *Allocation) smooth(logit float32) (value, slope float32) {
+// smooth writes what the softmax sees of the logits, and the derivative.
+func (a *Allocation) smooth(value, slope, logits []float32) {
 	if a.Plain {
-		return logit, 1
+		copy(value, logits)
+		for k := range slope {
+			slope[k] = 1
+		}
+		return
 	}
-	s := sigmoid(logit)
-	return s, s * (1 - s)
+	for k, l := range logits {
+		value[k] = -l
+	}
+	kernel.Exp(value, value)
+	for k, e := range value {
+		s := 1 / (1 + e)
+		value[k], slope[k] = s, s*(1-s)
+	}
 }
 
 // Update recomputes β, α and the prune counts from the logits.
@@ -60,21 +71,13 @@ func (a *Allocation) Update(p *kernel.Pool) {
 	p.For(a.Rows, 16, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			beta := a.Beta[i*d : (i+1)*d]
-			var sum float64
-			for k, l := range a.Logits[i*d : (i+1)*d] {
-				v, _ := a.smooth(l)
-				e := math.Exp(float64(v + a.Tilt*a.Cand.P[k]))
-				beta[k] = float32(e)
-				sum += e
+			a.smooth(beta, a.slope[i*d:(i+1)*d], a.Logits[i*d:(i+1)*d])
+			if a.Tilt != 0 {
+				kernel.Axpy(a.Tilt, a.Cand.P, beta)
 			}
-			inv := float32(1 / sum)
-			var alpha float32
-			for k := range beta {
-				beta[k] *= inv
-				alpha += beta[k] * a.Cand.P[k]
-			}
-			a.Alpha[i] = alpha
-			a.Prune[i] = min(max(int(alpha*float32(a.Cols)), 0), a.Cols)
+			kernel.Softmax(beta, beta)
+			a.Alpha[i] = kernel.Dot(beta, a.Cand.P)
+			a.Prune[i] = min(max(int(a.Alpha[i]*float32(a.Cols)), 0), a.Cols)
 		}
 	})
 }
@@ -106,10 +109,9 @@ func (a *Allocation) Backward(p *kernel.Pool, rank *Ranking, w, dw kernel.Mat[fl
 				dBeta[k] += dAlpha * a.Cand.P[k]
 				mean += beta[k] * dBeta[k]
 			}
-			logits, grad := a.Logits[i*d:(i+1)*d], a.Grad[i*d:(i+1)*d]
+			slope, grad := a.slope[i*d:(i+1)*d], a.Grad[i*d:(i+1)*d]
 			for k := range grad {
-				_, slope := a.smooth(logits[k])
-				grad[k] = beta[k] * (dBeta[k] - mean) * slope
+				grad[k] = beta[k] * (dBeta[k] - mean) * slope[k]
 			}
 		}
 	})

@@ -19,6 +19,7 @@ run() { # name flags…
   local name=$1 out="$work/${1// /_}.sparse.gguf" report
   shift
   report=$("$besa" convert --quiet --json --force --calib "$calib" --calib-samples 32 --calib-len 512 "$@" "$model" -o "$out")
+  printf "%s" "$report" >"${out%.sparse.gguf}.json"
   row "$name" "$out" "$(field seconds <<<"$report")" "$(field bits_per_weight <<<"$report")" "$(field sparsity <<<"$report")"
 }
 
