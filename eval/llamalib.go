@@ -9,6 +9,8 @@ import (
 	"github.com/ebitengine/purego"
 	"github.com/hybridgroup/yzma/pkg/llama"
 	"github.com/hybridgroup/yzma/pkg/utils"
+
+	_ "besa/internal/libffi" // says so clearly where libffi is missing
 )
 
 // library is the process's one libllama: it cannot be unloaded or replaced.

@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"cmd/besa": {"besa", "convert", "eval", "gguf", "sparsefmt", "internal/corpus", "internal/demomodel", "internal/kernel"},
 	"convert": {"besa", "gguf", "sparsefmt", "internal/corpus", "internal/decoder", "internal/kernel", "internal/model",
 		"internal/tokenizer"},
-	"eval":               {"gguf", "sparsefmt", "internal/corpus", "internal/kernel", "internal/model", "internal/tokenizer"},
+	"eval":               {"gguf", "sparsefmt", "internal/corpus", "internal/kernel", "internal/libffi", "internal/model", "internal/tokenizer"},
 	"besa":               {"internal/decoder", "internal/kernel"},
 	"internal/model":     {"gguf", "sparsefmt", "internal/decoder", "internal/kernel"},
 	"internal/tokenizer": {"gguf"},
@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"gguf":               {},
 	"internal/kernel":    {},
 	"internal/corpus":    {},
+	"internal/libffi":    {},
 	"internal/demomodel": {"gguf"}, // its test reads the model
 	"internal/housetest": {},
 	"internal/golden":    {},
