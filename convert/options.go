@@ -8,11 +8,7 @@
 // cancellation alike.
 package convert
 
-import (
-	"time"
-
-	"besa/besa"
-)
+import "besa/besa"
 
 // Options says what to convert and how.
 type Options struct {
@@ -80,11 +76,8 @@ type BlockReport struct {
 	Error         float64            `json:"reconstruction_error"` // ‖pruned − dense‖/‖dense‖ on the calibration windows
 	FirstLoss     float64            `json:"first_loss,omitempty"` // mean reconstruction loss of the first quarter of the steps
 	LastLoss      float64            `json:"last_loss,omitempty"`  // and of the last quarter
-	Sparsity      float64            `json:"sparsity"`             //
-	Layers        map[string]float64 `json:"layer_sparsity"`       // by linear layer
-	Seconds       float64            `json:"seconds"`              //
-	BitsPerWeight float64            `json:"bits_per_weight"`      //
-	elapsed       time.Duration      //
-	bytes         int64              //
-	weights       int64              //
+	Sparsity      float64            `json:"sparsity"`
+	Layers        map[string]float64 `json:"layer_sparsity"` // by linear layer
+	BitsPerWeight float64            `json:"bits_per_weight"`
+	Seconds       float64            `json:"seconds"`
 }

@@ -206,16 +206,17 @@ func (r *runner) block(ctx context.Context, eng *decoder.Engine[float32], ref *w
 	}
 	rep := BlockReport{Block: b, Error: res.Error, Sparsity: res.Sparsity(), Layers: map[string]float64{}}
 	rep.FirstLoss, rep.LastLoss = quarters(res.Steps)
+	var stored, weights uint64
 	for l := range decoder.NumLinears {
 		blob, err := r.store(b, l, &res.Layers[l])
 		if err != nil {
 			return fmt.Errorf("%s: %w", l, err)
 		}
 		rep.Layers[l.String()] = res.Layers[l].Sparsity()
-		rep.bytes += int64(blob.Info.BlobBytes)
-		rep.weights += int64(blob.Info.Elements())
+		stored += blob.Info.BlobBytes
+		weights += blob.Info.Elements()
 	}
-	rep.BitsPerWeight = 8 * float64(rep.bytes) / float64(rep.weights)
+	rep.BitsPerWeight = 8 * float64(stored) / float64(weights)
 	rep.Seconds = time.Since(started).Seconds()
 	r.report.Blocks = append(r.report.Blocks, rep)
 	r.event(Event{Stage: StagePrune, Block: b + 1, Done: float64(b+1) / blocks})

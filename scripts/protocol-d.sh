@@ -3,14 +3,15 @@
 # 11008 tokens), 50 % sparsity, perplexity on the first 64 windows of 512 tokens of WikiText-2 validation, through
 # llama.cpp and through the Go engine.
 #   usage: protocol-d.sh BESA MODEL.gguf CALIBRATION EVALUATION [WORKDIR]
-# SEEDS="0 1 2" adds runs with randomly placed windows.
+# SEEDS="0 1 2" adds runs with randomly placed windows; THREADS limits the threads.
 set -euo pipefail
 besa=$1 model=$2 calib=$3 data=$4 work=${5:-$(mktemp -d)}
 mkdir -p "$work"
+threads=(${THREADS:+--threads "$THREADS"})
 field() { sed -n "s/^ *\"$1\": \([^,]*\),\{0,1\}$/\1/p" | head -1; }
 
 ppl() { # engine file
-  "$besa" eval ppl --engine "$1" --protocol paper --ctx 512 --limit 64 --data "$data" --json --quiet "$2" | field perplexity
+  "$besa" eval ppl --engine "$1" --protocol paper --ctx 512 --limit 64 --data "$data" "${threads[@]}" --json --quiet "$2" | field perplexity
 }
 row() { # name file seconds bits sparsity
   printf '| %s | %s | %s | %s | %s | %s | %s |\n' "$1" "$(ppl llama "$2")" "$(ppl go "$2")" "$5" "$4" "$(stat -c %s "$2")" "$3"
@@ -18,7 +19,7 @@ row() { # name file seconds bits sparsity
 run() { # name flags…
   local name=$1 out="$work/${1// /_}.sparse.gguf" report
   shift
-  report=$("$besa" convert --quiet --json --force --calib "$calib" --calib-samples 32 --calib-len 512 "$@" "$model" -o "$out")
+  report=$("$besa" convert --quiet --json --force --calib "$calib" --calib-samples 32 --calib-len 512 "${threads[@]}" "$@" "$model" -o "$out")
   printf "%s" "$report" >"${out%.sparse.gguf}.json"
   row "$name" "$out" "$(field seconds <<<"$report")" "$(field bits_per_weight <<<"$report")" "$(field sparsity <<<"$report")"
 }
