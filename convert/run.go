@@ -50,14 +50,14 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		Input: o.Input, Output: o.Output, Architecture: m.Arch, Method: string(o.Method.Method), Grid: string(o.Method.Grid),
 		Target: o.Method.Sparsity, InputBytes: m.File().Size(), Seed: o.Calibration.Seed, Threads: o.Threads, Kernel: kernel.Implementation(),
 	}
-	if err := r.calibrate(ctx); err != nil {
-		return nil, err
-	}
 	r.work, err = os.MkdirTemp(filepath.Dir(o.Output), ".besa-work-*")
 	if err != nil {
 		return nil, fmt.Errorf("make a work folder beside the output: %w", err)
 	}
 	defer os.RemoveAll(r.work)
+	if err := r.calibrate(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.prune(ctx); err != nil {
 		return nil, err
 	}

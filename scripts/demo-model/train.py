@@ -1,7 +1,7 @@
-"""Trains the demo model and writes it, with its texts, into internal/demomodel.
+"""Trains the demo model; export.py writes what it learned.
 
-See README.md. Checkpoints go to --work, outside the repository; a run that is
-stopped resumes from the last one.
+See README.md. Checkpoints go to --work, outside the repository; a run resumes
+from the one it finds there, with the schedule of its own --epochs.
 """
 
 import argparse
@@ -27,15 +27,15 @@ def arguments() -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--text", required=True, help="output of: bible -f gen1:1-rev22:21")
     p.add_argument("--work", required=True, help="directory for tokenizer and checkpoints")
-    p.add_argument("--epochs", type=float, default=20)
+    p.add_argument("--epochs", type=float, default=6, help="length of the rate's schedule")
     p.add_argument("--batch", type=int, default=8, help="windows a step")
     p.add_argument("--lr", type=float, default=4e-3)
     p.add_argument("--warmup", type=int, default=200, help="steps")
     p.add_argument("--decay", type=float, default=0.1, help="weight decay of the matrices")
-    p.add_argument("--dropout", type=float, default=0.1)
+    p.add_argument("--dropout", type=float, default=0.0)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--fp32", action="store_true", help="do not train in bfloat16")
-    p.add_argument("--stop-after", type=int, help="steps, to take the time")
+    p.add_argument("--stop", type=float, default=math.inf, help="epochs to stop after, before the schedule ends")
     return p.parse_args()
 
 
@@ -130,6 +130,7 @@ def main() -> None:
 
     model = Model(c)
     steps = round(a.epochs * data.steps)
+    end = min(steps, a.stop * data.steps)
     opt = Optimizers(model, a.decay)
     size = sum(p.numel() for p in model.parameters())
     print(f"{size} parameters, {data.tokens} training tokens, {len(validation)} validation tokens, {steps} steps", flush=True)
@@ -143,7 +144,7 @@ def main() -> None:
         step = state["step"]
         print(f"resumed at step {step}", flush=True)
     began, first = time.time(), step
-    while step < steps:
+    while step < end:
         running = []
         for i, (x, y) in enumerate(data.epoch(step // data.steps)):
             if i < step % data.steps:
@@ -156,13 +157,10 @@ def main() -> None:
             opt.step(rate(step, steps, a))
             running.append(loss.item())
             step += 1
-            if step == a.stop_after:
-                print(f"{(time.time() - began) / (step - first):.3f} s a step")
-                return
-            if step >= steps:
+            if step >= end:
                 break
         seconds = (time.time() - began) / (step - first)
-        print(f"epoch {step / data.steps:5.1f}  step {step:6d}  train(dropout) {np.mean(running):.4f}  train {loss_on(model, sample):.4f}"
+        print(f"epoch {step / data.steps:5.1f}  step {step:6d}  running {np.mean(running):.4f}  train {loss_on(model, sample):.4f}"
               f"  val {loss_on(model, validation):.4f}  {seconds:.3f} s/step", flush=True)
         torch.save({"model": model.state_dict(), "optimizer": opt.state_dict(), "rng": torch.get_rng_state(), "step": step}, checkpoint)
 
