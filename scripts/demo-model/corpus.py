@@ -74,7 +74,7 @@ def read(path: str) -> list[Chapter]:
 class Split:
     train: list[Chapter]
     validation: list[Chapter]  # chooses settings and the moment to stop
-    evaluation: list[Chapter]  # embedded as the evaluation text; looked at once, at the end
+    evaluation: list[Chapter]  # embedded as the evaluation text; chooses nothing
 
 
 def runs(chapter: Chapter, words: int = 8) -> list[str]:

@@ -121,7 +121,10 @@ def main() -> None:
     split = corpus.split(corpus.read(a.text))
     tokenizer = bpe.train([c.text() for c in split.train], Config.vocab)
     tokenizer.save(str(work / "tokenizer.json"))
-    encode = lambda text: tokenizer.encode(text).ids
+
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode(text).ids
+
     separator = encode("\n") * 2
     validation = encode(corpus.join(split.validation))
     c = Config(dropout=a.dropout)
