@@ -1,0 +1,122 @@
+package eval
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"besa/gguf"
+	"besa/internal/assets"
+	"besa/internal/demomodel"
+)
+
+// extra is a one-dimensional tensor that an architecture has beyond LLaMA's.
+type extra struct {
+	suffix string
+	size   uint64
+	mean   float64
+}
+
+// writeVariant writes the demo model as another architecture, float32, with
+// random values in the tensors that it has beyond LLaMA's.
+func writeVariant(t *testing.T, arch string, kvs []gguf.KV, extras []extra) string {
+	t.Helper()
+	src := filepath.Join(t.TempDir(), "src.gguf")
+	if err := os.WriteFile(src, demomodel.Model(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, kv := range f.KVs() {
+		if rest, ok := strings.CutPrefix(kv.Key, "llama."); ok {
+			kv.Key = arch + "." + rest
+		}
+		if kv.Key == "general.architecture" {
+			kv = gguf.MustKV(kv.Key, arch)
+		}
+		kvs = append(kvs, kv)
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	var tensors []gguf.Tensor
+	var data [][]byte
+	for _, x := range f.Tensors() {
+		values := make([]float32, x.Elements())
+		if err := f.ReadFloats(x, values); err != nil {
+			t.Fatal(err)
+		}
+		tensors = append(tensors, gguf.Tensor{Name: x.Name, Type: gguf.F32, Shape: x.Shape})
+		data = append(data, floatBytes(values))
+	}
+	for block := range 4 {
+		for _, e := range extras {
+			values := make([]float32, e.size)
+			for i := range values {
+				values[i] = float32(e.mean + 0.3*rng.NormFloat64())
+			}
+			tensors = append(tensors, gguf.Tensor{Name: fmt.Sprintf("blk.%d.%s", block, e.suffix), Type: gguf.F32, Shape: []uint64{e.size}})
+			data = append(data, floatBytes(values))
+		}
+	}
+	out := filepath.Join(t.TempDir(), arch+".gguf")
+	w, err := gguf.Create(out, kvs, tensors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	for i, x := range tensors {
+		if err := w.WriteTensor(x.Name, data[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func floatBytes(values []float32) []byte {
+	b := make([]byte, 0, 4*len(values))
+	for _, v := range values {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+	}
+	return b
+}
+
+// TestArchitecturesAgreeWithLlamaCpp runs every architecture besides LLaMA in
+// both engines: rotary layout, biases and head norms must be llama.cpp's.
+func TestArchitecturesAgreeWithLlamaCpp(t *testing.T) {
+	library := assets.Path(t, assets.Llama)
+	for arch, tc := range map[string]struct {
+		kvs    []gguf.KV
+		extras []extra
+	}{
+		"qwen2": {nil, []extra{{"attn_q.bias", 256, 0}, {"attn_k.bias", 64, 0}, {"attn_v.bias", 64, 0}}},
+		"qwen3": {
+			[]gguf.KV{gguf.MustKV("qwen3.attention.key_length", uint32(32)), gguf.MustKV("qwen3.attention.value_length", uint32(32))},
+			[]extra{{"attn_q_norm.weight", 32, 1}, {"attn_k_norm.weight", 32, 1}},
+		},
+	} {
+		t.Run(arch, func(t *testing.T) {
+			path := writeVariant(t, arch, tc.kvs, tc.extras)
+			ours, err := LoadGo(path, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ours.Close()
+			theirs, err := LoadLlama(path, LlamaOptions{Library: library, Threads: 1, Precise: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer theirs.Close()
+			compareLogits(t, ours, theirs, 200)
+		})
+	}
+}
