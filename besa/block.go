@@ -133,10 +133,7 @@ func (s *session) collect(ctx context.Context) error {
 		for _, l := range []decoder.Linear{decoder.Q, decoder.O, decoder.Gate, decoder.Down} {
 			s.norms[l].Add(s.pool, s.acts.Input(l))
 		}
-		ref := s.Ref.Window(i)
-		for t := range ref.Rows {
-			copy(ref.Row(t), s.acts.Out.Row(t))
-		}
+		kernel.Copy(s.pool, s.Ref.Window(i), s.acts.Out)
 	}
 	// Layers that share an input share its norms.
 	s.norms[decoder.K], s.norms[decoder.V] = s.norms[decoder.Q], s.norms[decoder.Q]
@@ -211,7 +208,6 @@ func (s *session) learn(ctx context.Context) error {
 			s.Step(step+1, total)
 		}
 	}
-	s.update()
 	return nil
 }
 
@@ -236,16 +232,22 @@ func (s *session) optimizers() []optimizer {
 // update brings allocations, grids and masked weights in line with the logits.
 func (s *session) update() {
 	for l := range decoder.NumLinears {
-		w := s.Block.W[l]
-		if c := s.clip[l]; c != nil {
-			c.update(s.pool)
-			c.apply(s.pool, s.quant[l], w)
-			w = s.quant[l]
-		}
 		s.alloc[l].Update(s.pool)
 		s.prune[l] = s.alloc[l].Prune
-		applyMask(s.pool, s.masked.W[l], w, s.rank[l], s.prune[l])
+		s.mask(l)
 	}
+}
+
+// mask quantises layer l's weights, where there is a grid, and drops the least
+// important ones.
+func (s *session) mask(l decoder.Linear) {
+	w := s.Block.W[l]
+	if c := s.clip[l]; c != nil {
+		c.update(s.pool)
+		c.apply(s.pool, s.quant[l], w)
+		w = s.quant[l]
+	}
+	applyMask(s.pool, s.masked.W[l], w, s.rank[l], s.prune[l])
 }
 
 // expected is the block's sparsity as the penalty sees it.
@@ -287,8 +289,11 @@ func (s *session) step(window int, dout kernel.Mat[float32], grads *decoder.Grad
 	return loss, nil
 }
 
-// settleCounts replaces the learned counts by counts that meet the target exactly.
+// settleCounts turns what the last step left into counts that meet the target exactly.
 func (s *session) settleCounts() {
+	for _, a := range s.alloc {
+		a.Update(s.pool)
+	}
 	target := int(math.Round(s.opts.Sparsity * float64(s.params)))
 	counts := exactCounts(s.alloc, target)
 	for l := range decoder.NumLinears {

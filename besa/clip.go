@@ -230,13 +230,7 @@ func (c *clipping) searchSteps(p *kernel.Pool, w kernel.Mat[float32], norms []fl
 			for g := range c.groups {
 				lo, hi := c.span(g)
 				k := i*c.groups + g
-				h := bestStep(w.Row(i)[lo:hi], weight[lo:hi])
-				var widest float32
-				for j, v := range w.Row(i)[lo:hi] {
-					if weight[lo+j] > 0 {
-						widest = max(widest, abs32(v))
-					}
-				}
+				h, widest := bestStep(w.Row(i)[lo:hi], weight[lo:hi])
 				c.top[k] = float32(math.Copysign(float64(widest*headroom/zeroCode), float64(h)))
 				c.raw[upper][k] = clipInit
 				if gamma := h / c.top[k]; gamma < sigmoid(clipInit) {
@@ -248,16 +242,15 @@ func (c *clipping) searchSteps(p *kernel.Pool, w kernel.Mat[float32], norms []fl
 }
 
 // bestStep tries steps of both signs from the one that reaches the widest
-// weight down to half of it.
-func bestStep(w, weight []float32) float32 {
-	var widest float32
+// weight that counts (weight above 0) down to half of it, and returns both.
+func bestStep(w, weight []float32) (step, widest float32) {
 	for j, v := range w {
 		if weight[j] > 0 {
 			widest = max(widest, abs32(v))
 		}
 	}
 	if widest == 0 {
-		return 0
+		return 0, 0
 	}
 	const tries = 16
 	best, bestErr := widest/zeroCode, float32(math.Inf(1))
@@ -278,5 +271,5 @@ func bestStep(w, weight []float32) float32 {
 			}
 		}
 	}
-	return best
+	return best, widest
 }

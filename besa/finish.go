@@ -5,26 +5,23 @@ import (
 	"math"
 
 	"besa/internal/decoder"
+	"besa/internal/kernel"
 )
 
 // finish fixes masks, weights and codes.
 func (s *session) finish() *Result {
 	res := &Result{Steps: s.steps}
 	for l := range decoder.NumLinears {
-		w := s.Block.W[l]
 		layer := &res.Layers[l]
 		layer.Mask = maskBits(s.pool, s.rank[l], s.prune[l])
 		for _, n := range s.prune[l] {
 			layer.Pruned += n
 		}
+		s.mask(l)
 		if c := s.clip[l]; c != nil {
-			c.update(s.pool)
-			c.apply(s.pool, s.quant[l], w)
-			layer.Group, layer.Codes = c.group, c.codes(s.pool, w)
+			layer.Group, layer.Codes = c.group, c.codes(s.pool, s.Block.W[l])
 			layer.Steps, layer.Zeros = c.stored()
-			w = s.quant[l]
 		}
-		applyMask(s.pool, s.masked.W[l], w, s.rank[l], s.prune[l])
 		layer.Weights = s.masked.W[l]
 	}
 	return res
@@ -60,9 +57,7 @@ func (s *session) handOver(ctx context.Context, res *Result) error {
 		d, n := squaredError(s.acts.Out, s.Ref.Window(i))
 		diff += d
 		norm += n
-		for t := range x.Rows {
-			copy(x.Row(t), s.acts.Out.Row(t))
-		}
+		kernel.Copy(s.pool, x, s.acts.Out)
 	}
 	if norm > 0 {
 		res.Error = math.Sqrt(diff / norm)

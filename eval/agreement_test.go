@@ -12,49 +12,6 @@ import (
 	"besa/internal/demomodel"
 )
 
-// writeF32 writes the model at path with every tensor as float32.
-func writeF32(t *testing.T, path string) string {
-	t.Helper()
-	f, err := gguf.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	kvs := slices.Clone(f.KVs())
-	for i, kv := range kvs {
-		if kv.Key == "general.file_type" {
-			kvs[i] = gguf.MustKV(kv.Key, uint32(0))
-		}
-	}
-	tensors := slices.Clone(f.Tensors())
-	for i := range tensors {
-		tensors[i].Type, tensors[i].Bytes = gguf.F32, 4*tensors[i].Elements()
-	}
-	out := filepath.Join(t.TempDir(), "f32.gguf")
-	w, err := gguf.Create(out, kvs, tensors)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Abort()
-	for i, src := range f.Tensors() {
-		values := make([]float32, src.Elements())
-		if err := f.ReadFloats(src, values); err != nil {
-			t.Fatal(err)
-		}
-		data := make([]byte, tensors[i].Bytes)
-		if err := gguf.Quantize(gguf.F32, data, values); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.WriteTensor(src.Name, data); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Commit(); err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
 // TestLogitsAgreeWithLlamaCpp holds the Go engine against llama.cpp on float32
 // weights, with attention in float32 too: the two differ only in the order of
 // sums.
@@ -66,7 +23,14 @@ func TestLogitsAgreeWithLlamaCpp(t *testing.T) {
 	library := assets.Path(t, assets.Llama)
 	for name, path := range map[string]string{"tiny": tiny, "SmolLM2": assets.Path(t, assets.SmolLM2)} {
 		t.Run(name, func(t *testing.T) {
-			f32 := writeF32(t, path)
+			f32 := writeF32(t, path, nil, func(kvs []gguf.KV) []gguf.KV {
+				for i, kv := range kvs {
+					if kv.Key == "general.file_type" {
+						kvs[i] = gguf.MustKV(kv.Key, uint32(0))
+					}
+				}
+				return kvs
+			})
 			ours, err := LoadGo(f32, 2)
 			if err != nil {
 				t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,57 +23,66 @@ type extra struct {
 	mean   float64
 }
 
-// writeVariant writes the demo model as another architecture, float32, with
-// random values in the tensors that it has beyond LLaMA's.
+// writeVariant writes the demo model as another architecture, with random
+// values in the tensors that it has beyond LLaMA's.
 func writeVariant(t *testing.T, arch string, kvs []gguf.KV, extras []extra) string {
 	t.Helper()
 	src := filepath.Join(t.TempDir(), "src.gguf")
 	if err := os.WriteFile(src, demomodel.Model(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	f, err := gguf.Open(src)
+	return writeF32(t, src, extras, func(old []gguf.KV) []gguf.KV {
+		for _, kv := range old {
+			if rest, ok := strings.CutPrefix(kv.Key, "llama."); ok {
+				kv.Key = arch + "." + rest
+			}
+			if kv.Key == "general.architecture" {
+				kv = gguf.MustKV(kv.Key, arch)
+			}
+			kvs = append(kvs, kv)
+		}
+		return kvs
+	})
+}
+
+// writeF32 writes the model at path with every tensor as float32, its metadata
+// changed, and random values in extra tensors of every block.
+func writeF32(t *testing.T, path string, extras []extra, change func([]gguf.KV) []gguf.KV) string {
+	t.Helper()
+	f, err := gguf.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for _, kv := range f.KVs() {
-		if rest, ok := strings.CutPrefix(kv.Key, "llama."); ok {
-			kv.Key = arch + "." + rest
-		}
-		if kv.Key == "general.architecture" {
-			kv = gguf.MustKV(kv.Key, arch)
-		}
-		kvs = append(kvs, kv)
-	}
 	rng := rand.New(rand.NewPCG(1, 1))
-	var tensors []gguf.Tensor
-	var data [][]byte
-	for _, x := range f.Tensors() {
-		values := make([]float32, x.Elements())
-		if err := f.ReadFloats(x, values); err != nil {
-			t.Fatal(err)
-		}
-		tensors = append(tensors, gguf.Tensor{Name: x.Name, Type: gguf.F32, Shape: x.Shape})
-		data = append(data, floatBytes(values))
-	}
+	tensors := slices.Clone(f.Tensors())
 	for block := range 4 {
 		for _, e := range extras {
-			values := make([]float32, e.size)
-			for i := range values {
-				values[i] = float32(e.mean + 0.3*rng.NormFloat64())
-			}
-			tensors = append(tensors, gguf.Tensor{Name: fmt.Sprintf("blk.%d.%s", block, e.suffix), Type: gguf.F32, Shape: []uint64{e.size}})
-			data = append(data, floatBytes(values))
+			tensors = append(tensors, gguf.Tensor{Name: fmt.Sprintf("blk.%d.%s", block, e.suffix), Shape: []uint64{e.size}})
 		}
 	}
-	out := filepath.Join(t.TempDir(), arch+".gguf")
-	w, err := gguf.Create(out, kvs, tensors)
+	for i := range tensors {
+		tensors[i].Type, tensors[i].Bytes = gguf.F32, 4*tensors[i].Elements()
+	}
+	out := filepath.Join(t.TempDir(), "f32.gguf")
+	w, err := gguf.Create(out, change(slices.Clone(f.KVs())), tensors)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Abort()
 	for i, x := range tensors {
-		if err := w.WriteTensor(x.Name, data[i]); err != nil {
+		values := make([]float32, x.Elements())
+		if src, ok := f.Tensor(x.Name); ok {
+			if err := f.ReadFloats(src, values); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			mean := extras[(i-len(f.Tensors()))%len(extras)].mean
+			for j := range values {
+				values[j] = float32(mean + 0.3*rng.NormFloat64())
+			}
+		}
+		if err := w.WriteTensor(x.Name, floatBytes(values)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -67,7 +67,7 @@ func (e *Engine[T]) Backward(b *Block[T], a *Activations[T], dout kernel.Mat[T],
 	kernel.MulTN(p, g.W[Up], g.dact, a.ffnIn, false)
 	kernel.MulNN(p, g.dffnIn, g.dgate, b.W[Gate], false)
 	kernel.MulNN(p, g.dffnIn, g.dact, b.W[Up], true)
-	copyRows(p, g.dmid, dout)
+	kernel.Copy(p, g.dmid, dout)
 	rmsNormBackward(p, g.dmid, g.dffnIn, a.mid, b.FFNNorm, a.ffnRstd, true)
 
 	// attention: mid = x + o(attention(q, k, v))

@@ -118,7 +118,7 @@ func (e *Engine[T]) Forward(b *Block[T], x kernel.Mat[T], a *Activations[T]) err
 	e.rope.rotate(p, a.k, e.Config, 1)
 	e.attention(a)
 
-	copyRows(p, a.mid, x)
+	kernel.Copy(p, a.mid, x)
 	kernel.MulNT(p, a.mid, a.ctx, b.W[O], true)
 	rmsNorm(p, a.ffnIn, a.mid, b.FFNNorm, a.ffnRstd, e.Eps)
 	kernel.MulNT(p, a.gate, a.ffnIn, b.W[Gate], false)
@@ -128,7 +128,7 @@ func (e *Engine[T]) Forward(b *Block[T], x kernel.Mat[T], a *Activations[T]) err
 			kernel.SiLUMul(a.act.Row(i), a.gate.Row(i), a.up.Row(i))
 		}
 	})
-	copyRows(p, a.Out, a.mid)
+	kernel.Copy(p, a.Out, a.mid)
 	kernel.MulNT(p, a.Out, a.act, b.W[Down], true)
 	return nil
 }
@@ -143,12 +143,4 @@ func (e *Engine[T]) normHeads(m, raw kernel.Mat[T], weight, rstd []T) (kernel.Ma
 	copy(raw.Data, m.Data)
 	rmsNorm(e.pool, headRows(m, e.HeadDim), headRows(raw, e.HeadDim), weight, rstd, e.Eps)
 	return raw, rstd
-}
-
-func copyRows[T kernel.Float](p *kernel.Pool, dst, src kernel.Mat[T]) {
-	p.For(src.Rows, 4*rowGrain, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			copy(dst.Row(i), src.Row(i))
-		}
-	})
 }

@@ -94,3 +94,18 @@ func alignedSlice[T Float](n int) []T {
 	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(s)))) & (line - 1) / size
 	return s[skip : skip+n]
 }
+
+// copyGrain is the number of rows that one chunk of [Copy] moves.
+const copyGrain = 64
+
+// Copy copies src to dst, row by row; the shapes must be equal.
+func Copy[T Float](p *Pool, dst, src Mat[T]) {
+	if dst.Rows != src.Rows || dst.Cols != src.Cols {
+		panic(fmt.Sprintf("kernel: Copy of %d×%d to %d×%d", src.Rows, src.Cols, dst.Rows, dst.Cols))
+	}
+	p.For(src.Rows, copyGrain, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			copy(dst.Row(i), src.Row(i))
+		}
+	})
+}

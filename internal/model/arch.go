@@ -102,7 +102,7 @@ func (h header) sizes(m *Model) error {
 	return h.ropeScaling(m)
 }
 
-// ropeScaling reads linear scaling and refuses what is not implemented.
+// ropeScaling reads linear scaling and refuses the other kinds.
 func (h header) ropeScaling(m *Model) error {
 	kind, ok := h.file.String(h.key("rope.scaling.type"))
 	if !ok || kind == "none" {

@@ -72,9 +72,7 @@ func (r *Runner) Hidden(ctx context.Context, ids []int32, visit func(block int, 
 		if err := r.engine.Forward(b, x, r.acts); err != nil {
 			return none, err
 		}
-		for t := range x.Rows {
-			copy(x.Row(t), r.acts.Out.Row(t))
-		}
+		kernel.Copy(r.engine.Pool(), x, r.acts.Out)
 		if visit != nil {
 			visit(i, x)
 		}
