@@ -154,7 +154,7 @@ func TestLearningLowersTheLoss(t *testing.T) {
 func TestPruneBlockRefusesWhatIsNotFinite(t *testing.T) {
 	for name, spoil := range map[string]func(*Job){
 		"NaN weight":     func(j *Job) { j.Block.W[decoder.Up].Data[17] = float32(math.NaN()) },
-		"infinite state": func(j *Job) { j.In.Window(3).Data[5] = float32(math.Inf(1)) },
+		"infinite state": func(j *Job) { j.In.(windows).window(3).Data[5] = float32(math.Inf(1)) },
 	} {
 		job := randomJob(t, 9, 1)
 		spoil(&job)
@@ -170,7 +170,7 @@ func TestPruneBlockSurvivesDeadChannelsAndRows(t *testing.T) {
 	clear(job.Block.W[decoder.Down].Row(5))
 	job.Block.AttnNorm[7] = 0 // a dead input of q, k and v
 	for i := range job.In.Len() {
-		w := job.In.Window(i)
+		w := job.In.(windows).window(i)
 		for r := range w.Rows {
 			w.Row(r)[5] = 0
 		}

@@ -9,11 +9,15 @@ import (
 	"besa/internal/kernel"
 )
 
-// Windows are calibration windows of hidden states, tokens × hidden each. The
-// matrices are views: writing to them changes the windows.
+// Windows are calibration windows of hidden states, tokens × hidden each. They
+// may lie in memory or in a file, so reading and writing them can fail.
 type Windows interface {
 	Len() int
-	Window(i int) kernel.Mat[float32]
+	// Load returns window i. It must not be written to, and is valid until the
+	// next Load or Store of these windows.
+	Load(i int) (kernel.Mat[float32], error)
+	// Store replaces window i by a copy of m.
+	Store(i int, m kernel.Mat[float32]) error
 }
 
 // Job is one block to prune.
@@ -23,6 +27,12 @@ type Job struct {
 	In     Windows // what enters the block; overwritten with what leaves the pruned block
 	Ref    Windows // scratch of the same shape: the dense block's output on In
 	Step   func(done, total int)
+
+	// Stored rounds the weights of layer l, in place, to what the file will
+	// hold; it is called where there is no grid, which rounds on its own. What
+	// leaves the block is then the output of the weights as stored, and can be
+	// computed again from them. Nil: weights are stored as they are.
+	Stored func(l decoder.Linear, weights kernel.Mat[float32]) error
 }
 
 // Layer is one pruned linear layer.
@@ -86,7 +96,10 @@ func PruneBlock(ctx context.Context, job Job, opts Options) (*Result, error) {
 		}
 		s.settleCounts()
 	}
-	res := s.finish()
+	res, err := s.finish()
+	if err != nil {
+		return nil, err
+	}
 	if err := s.handOver(ctx, res); err != nil {
 		return nil, err
 	}
@@ -127,13 +140,19 @@ func (s *session) collect(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := s.Engine.Forward(s.Block, s.In.Window(i), s.acts); err != nil {
+		x, err := s.In.Load(i)
+		if err != nil {
+			return err
+		}
+		if err := s.Engine.Forward(s.Block, x, s.acts); err != nil {
 			return err
 		}
 		for _, l := range []decoder.Linear{decoder.Q, decoder.O, decoder.Gate, decoder.Down} {
 			s.norms[l].Add(s.pool, s.acts.Input(l))
 		}
-		kernel.Copy(s.pool, s.Ref.Window(i), s.acts.Out)
+		if err := s.Ref.Store(i, s.acts.Out); err != nil {
+			return err
+		}
 	}
 	// Layers that share an input share its norms.
 	s.norms[decoder.K], s.norms[decoder.V] = s.norms[decoder.Q], s.norms[decoder.Q]
@@ -262,12 +281,19 @@ func (s *session) expected() float64 {
 // step computes the loss on one window and every gradient.
 func (s *session) step(window int, dout kernel.Mat[float32], grads *decoder.Gradients[float32]) (StepLoss, error) {
 	s.update()
-	x := s.In.Window(window)
+	x, err := s.In.Load(window)
+	if err != nil {
+		return StepLoss{}, err
+	}
+	ref, err := s.Ref.Load(window)
+	if err != nil {
+		return StepLoss{}, err
+	}
 	if err := s.Engine.Forward(&s.masked, x, s.acts); err != nil {
 		return StepLoss{}, err
 	}
 	dout = dout.View(0, x.Rows, 0, dout.Cols)
-	loss := StepLoss{Reconstruction: reconstruction(s.pool, s.acts.Out, s.Ref.Window(window), dout)}
+	loss := StepLoss{Reconstruction: reconstruction(s.pool, s.acts.Out, ref, dout)}
 	loss.Loss = loss.Reconstruction
 	if err := s.Engine.Backward(&s.masked, s.acts, dout, grads); err != nil {
 		return StepLoss{}, err

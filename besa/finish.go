@@ -2,14 +2,14 @@ package besa
 
 import (
 	"context"
+	"fmt"
 	"math"
 
 	"besa/internal/decoder"
-	"besa/internal/kernel"
 )
 
 // finish fixes masks, weights and codes.
-func (s *session) finish() *Result {
+func (s *session) finish() (*Result, error) {
 	res := &Result{Steps: s.steps}
 	for l := range decoder.NumLinears {
 		layer := &res.Layers[l]
@@ -21,10 +21,14 @@ func (s *session) finish() *Result {
 		if c := s.clip[l]; c != nil {
 			layer.Group, layer.Codes = c.group, c.codes(s.pool, s.Block.W[l])
 			layer.Steps, layer.Zeros = c.stored()
+		} else if s.Stored != nil {
+			if err := s.Stored(l, s.masked.W[l]); err != nil {
+				return nil, fmt.Errorf("%s: %w", l, err)
+			}
 		}
 		layer.Weights = s.masked.W[l]
 	}
-	return res
+	return res, nil
 }
 
 // stored returns the grid as files hold it: fp16 bits of the steps and, for the
@@ -50,14 +54,23 @@ func (s *session) handOver(ctx context.Context, res *Result) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		x := s.In.Window(i)
+		x, err := s.In.Load(i)
+		if err != nil {
+			return err
+		}
+		ref, err := s.Ref.Load(i)
+		if err != nil {
+			return err
+		}
 		if err := s.Engine.Forward(&s.masked, x, s.acts); err != nil {
 			return err
 		}
-		d, n := squaredError(s.acts.Out, s.Ref.Window(i))
+		d, n := squaredError(s.acts.Out, ref)
 		diff += d
 		norm += n
-		kernel.Copy(s.pool, x, s.acts.Out)
+		if err := s.In.Store(i, s.acts.Out); err != nil {
+			return err
+		}
 	}
 	if norm > 0 {
 		res.Error = math.Sqrt(diff / norm)

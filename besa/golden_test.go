@@ -182,9 +182,17 @@ type windows struct {
 }
 
 func (w windows) Len() int { return w.n }
-func (w windows) Window(i int) kernel.Mat[float32] {
+
+func (w windows) window(i int) kernel.Mat[float32] {
 	size := w.tokens * w.hidden
 	return kernel.MatOf(w.tokens, w.hidden, w.data[i*size:(i+1)*size])
+}
+
+func (w windows) Load(i int) (kernel.Mat[float32], error) { return w.window(i), nil }
+
+func (w windows) Store(i int, m kernel.Mat[float32]) error {
+	kernel.Copy(nil, w.window(i), m)
+	return nil
 }
 
 // tinySession prepares the goldens' block, its inputs and the official candidates.

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-
-	"besa/internal/kernel"
 )
 
 // ErrCalibration marks calibration text that cannot serve.
@@ -71,23 +69,4 @@ func (c Calibration) starts(tokens int) []int {
 		starts[i] = lo + rng.IntN(hi-lo-c.Len+1)
 	}
 	return starts
-}
-
-// windows holds the hidden states of all calibration windows in one array.
-type windows struct {
-	count, tokens, hidden int
-	data                  []float32
-}
-
-func newWindows(count, tokens, hidden int) *windows {
-	return &windows{count, tokens, hidden, make([]float32, count*tokens*hidden)}
-}
-
-// Len returns the number of windows.
-func (w *windows) Len() int { return w.count }
-
-// Window views window i, tokens × hidden.
-func (w *windows) Window(i int) kernel.Mat[float32] {
-	size := w.tokens * w.hidden
-	return kernel.MatOf(w.tokens, w.hidden, w.data[i*size:(i+1)*size])
 }

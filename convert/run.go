@@ -147,7 +147,7 @@ func (r *runner) calibrate(ctx context.Context) error {
 	}
 	r.in = newWindows(c.Samples, c.Len, r.model.Hidden)
 	for i, start := range c.starts(len(ids)) {
-		if err := model.Embed(r.in.Window(i), embedding, ids[start:start+c.Len]); err != nil {
+		if err := model.Embed(r.in.window(i), embedding, ids[start:start+c.Len]); err != nil {
 			return fmt.Errorf("tokenizer and embedding disagree: %w", err)
 		}
 	}
@@ -197,6 +197,9 @@ func (r *runner) block(ctx context.Context, eng *decoder.Engine[float32], ref *w
 	r.event(Event{Stage: StagePrune, Block: b, Done: float64(b) / blocks})
 	res, err := besa.PruneBlock(ctx, besa.Job{
 		Engine: eng, Block: block, In: r.in, Ref: ref,
+		Stored: func(l decoder.Linear, weights kernel.Mat[float32]) error {
+			return r.round(b, l, weights)
+		},
 		Step: func(done, total int) {
 			r.event(Event{Stage: StagePrune, Block: b, Done: (float64(b) + float64(done)/float64(total+1)) / blocks})
 		},
