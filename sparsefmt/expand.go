@@ -19,7 +19,7 @@ func ExpandRows(blob []byte, info TensorInfo, r0, r1 int, dst []byte) error {
 	return inTensor(info.Name, r.ExpandRows(r0, r1, dst))
 }
 
-// Rows and RowBytes give the number of rows and the size of an expanded one.
+// Rows is the number of rows.
 func (r *Reader) Rows() int { return r.rows }
 
 // RowBytes is the size of a row in the type the blob expands to.
