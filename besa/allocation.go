@@ -16,7 +16,8 @@ import (
 //
 // The hard mask prunes the ⌊α·cols⌋ least important weights of a row (official
 // code; the paper's Eq 5 would prune where P ≥ α, a slightly different count).
-// Its gradient passes straight through P(prune at rank k) = Σ_{d: k < ⌊cols·p_d⌋} β_d.
+// Its gradient passes straight through P(prune at rank k) = Σ_{d: k < ⌊cols·p_d⌋} β_d;
+// see Backward.
 type Allocation struct {
 	Rows, Cols int
 	Cand       Candidates
@@ -89,73 +90,4 @@ func (a *Allocation) Sum() float64 {
 		s += float64(v)
 	}
 	return s * float64(a.Cols)
-}
-
-// Backward fills Grad. dw is the gradient with respect to the masked weights
-// ŵ = w∘M, so that dL/dM = dw∘w; dAlpha is the gradient of the sparsity
-// penalty with respect to every row's α.
-//
-// Only sums over rank prefixes are needed: dL/dβ_d = −Σ_{k < ⌊cols·p_d⌋} dL/dM
-// at rank k. One pass over the weights in rank order collects them all.
-func (a *Allocation) Backward(p *kernel.Pool, rank *Ranking, w, dw kernel.Mat[float32], dAlpha float32) {
-	d := len(a.Cand.P)
-	p.For(a.Rows, 8, func(lo, hi int) {
-		dBeta := make([]float32, d)
-		for i := lo; i < hi; i++ {
-			a.prefixSums(dBeta, rank.Row(i), w.Row(i), dw.Row(i))
-			beta := a.Beta[i*d : (i+1)*d]
-			var mean float32
-			for k := range dBeta {
-				dBeta[k] += dAlpha * a.Cand.P[k]
-				mean += beta[k] * dBeta[k]
-			}
-			slope, grad := a.slope[i*d:(i+1)*d], a.Grad[i*d:(i+1)*d]
-			for k := range grad {
-				grad[k] = beta[k] * (dBeta[k] - mean) * slope[k]
-			}
-		}
-	})
-}
-
-// prefixSums writes −Σ_{k < counts_d} w·dw at rank k for every candidate d.
-func (a *Allocation) prefixSums(dst []float32, order []uint16, w, dw []float32) {
-	var sum float32
-	k := 0
-	for c := len(a.counts) - 1; c >= 0; c-- {
-		var part float32
-		for _, j := range order[k:max(a.counts[c], k)] {
-			part += w[j] * dw[j]
-		}
-		k = max(a.counts[c], k)
-		sum += part
-		dst[c] = -sum
-	}
-}
-
-// applyMask writes w with every row's prune least important weights set to zero.
-func applyMask(p *kernel.Pool, dst, w kernel.Mat[float32], rank *Ranking, prune []int) {
-	p.For(w.Rows, 8, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			out := dst.Row(i)
-			copy(out, w.Row(i))
-			for _, j := range rank.Row(i)[:prune[i]] {
-				out[j] = 0
-			}
-		}
-	})
-}
-
-// maskBits returns the mask as words of 64 columns per row, bit set = kept.
-func maskBits(p *kernel.Pool, rank *Ranking, prune []int) []uint64 {
-	words := (rank.Cols + 63) / 64
-	mask := make([]uint64, rank.Rows*words)
-	p.For(rank.Rows, 8, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			row := mask[i*words : (i+1)*words]
-			for _, j := range rank.Row(i)[prune[i]:] {
-				row[j/64] |= 1 << (j % 64)
-			}
-		}
-	})
-	return mask
 }

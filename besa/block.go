@@ -119,8 +119,7 @@ type session struct {
 	prune  [decoder.NumLinears][]int
 	alloc  []*Allocation // by layer; only when it is learned
 	clip   [decoder.NumLinears]*clipping
-	quant  [decoder.NumLinears]kernel.Mat[float32] // quantised weights, with a grid
-	params int                                     // weights in the block
+	params int // weights in the block
 	steps  []StepLoss
 }
 
@@ -177,7 +176,7 @@ func (s *session) prepare() error {
 		s.prune[l] = uniformCounts(w.Rows, w.Cols, s.opts.Sparsity)
 		if s.opts.Grid != GridNone {
 			s.clip[l] = newClipping(s.opts.Grid, w.Rows, w.Cols, groupFor(w.Cols, s.opts.Group))
-			s.quant[l] = kernel.NewMat[float32](w.Rows, w.Cols)
+			s.clip[l].frozen = !s.learnsClipping()
 			if s.opts.Grid == GridSymmetric {
 				s.clip[l].searchSteps(s.pool, w, norms, s.rank[l], s.prune[l])
 			} else {
@@ -263,8 +262,8 @@ func (s *session) mask(l decoder.Linear) {
 	w := s.Block.W[l]
 	if c := s.clip[l]; c != nil {
 		c.update(s.pool)
-		c.apply(s.pool, s.quant[l], w)
-		w = s.quant[l]
+		c.applyMask(s.pool, s.masked.W[l], w, s.rank[l], s.prune[l])
+		return
 	}
 	applyMask(s.pool, s.masked.W[l], w, s.rank[l], s.prune[l])
 }
@@ -303,14 +302,7 @@ func (s *session) step(window int, dout kernel.Mat[float32], grads *decoder.Grad
 	loss.Loss += term
 	for l := range decoder.NumLinears {
 		w := s.Block.W[l]
-		if s.clip[l] != nil {
-			w = s.quant[l]
-		}
-		s.alloc[l].Backward(s.pool, s.rank[l], w, grads.W[l], float32(dSparsity*float64(w.Cols)/float64(s.params)))
-		if s.learnsClipping() {
-			applyMask(s.pool, grads.W[l], grads.W[l], s.rank[l], s.prune[l])
-			s.clip[l].backward(s.pool, s.Block.W[l], grads.W[l])
-		}
+		s.alloc[l].Backward(s.pool, s.rank[l], w, grads.W[l], s.clip[l], float32(dSparsity*float64(w.Cols)/float64(s.params)))
 	}
 	return loss, nil
 }

@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	levels   = 16 // of a 4-bit code
-	zeroCode = 8  // the symmetric grid's code for zero
-	clipInit = 4  // OmniQuant's start value of a clipping logit: γ = 0.982
+	levels   = kernel.GridTop + 1 // of a 4-bit code
+	zeroCode = 8                  // the symmetric grid's code for zero
+	clipInit = 4                  // OmniQuant's start value of a clipping logit: γ = 0.982
 
 	lower, upper = 0, 1 // indices of the clipping strengths
 )
@@ -33,6 +33,7 @@ type clipping struct {
 	step         []float32    // h
 	zero         []float32
 	round        func(float32) float32 // h to its stored form
+	frozen       bool                  // the logits are not learned
 }
 
 func newClipping(grid Grid, rows, cols, group int) *clipping {
@@ -99,44 +100,16 @@ func (c *clipping) update(p *kernel.Pool) {
 			h := c.round((top - low) / (levels - 1))
 			c.step[i], c.zero[i] = h, 0
 			if h != 0 {
-				c.zero[i] = min(max(-roundEven(low/h), 0), levels-1)
+				c.zero[i] = min(max(float32(-math.RoundToEven(float64(low/h))), 0), levels-1)
 			}
 		}
 	})
 }
 
-// roundEven rounds to the nearest integer, ties to even. Values far beyond
-// any code saturate, which clamping makes harmless.
-func roundEven(v float32) float32 {
-	const shift = 1.5 * (1 << 23) // the last bit of a float32 this large is 1
-	v = min(max(v, -1<<20), 1<<20)
-	return float32(v+shift) - shift
-}
-
-// code quantises one weight: the code and the weight in units of the step.
-func code(w, h, zero float32) (q, u float32) {
-	if h == 0 {
-		return zero, 0
-	}
-	u = w / h
-	return min(max(roundEven(u)+zero, 0), levels-1), u
-}
-
-// apply writes the quantised weights to dst.
-func (c *clipping) apply(p *kernel.Pool, dst, w kernel.Mat[float32]) {
-	p.For(c.rows, 8, func(r0, r1 int) {
-		for i := r0; i < r1; i++ {
-			src, out := w.Row(i), dst.Row(i)
-			for g := range c.groups {
-				lo, hi := c.span(g)
-				h, z := c.step[i*c.groups+g], c.zero[i*c.groups+g]
-				for j := lo; j < hi; j++ {
-					q, _ := code(src[j], h, z)
-					out[j] = (q - z) * h
-				}
-			}
-		}
-	})
+// gridRow is row i's grid.
+func (c *clipping) gridRow(i int) kernel.GridRow {
+	lo, hi := i*c.groups, (i+1)*c.groups
+	return kernel.GridRow{Group: c.group, Step: c.step[lo:hi], Zero: c.zero[lo:hi]}
 }
 
 // codes returns the codes of all weights, row-major.
@@ -149,7 +122,7 @@ func (c *clipping) codes(p *kernel.Pool, w kernel.Mat[float32]) []uint8 {
 				lo, hi := c.span(g)
 				h, z := c.step[i*c.groups+g], c.zero[i*c.groups+g]
 				for j := lo; j < hi; j++ {
-					q, _ := code(src[j], h, z)
+					q, _ := kernel.GridCode(src[j], h, z)
 					out[j] = uint8(q)
 				}
 			}
@@ -158,49 +131,42 @@ func (c *clipping) codes(p *kernel.Pool, w kernel.Mat[float32]) []uint8 {
 	return codes
 }
 
-// backward fills rawGrad from dq, the gradient with respect to the quantised
-// weights, straight through both roundings: inside the grid d(value)/dh is
-// code − z − w/h; a weight on the first or last level moves with that end of
-// the grid.
-func (c *clipping) backward(p *kernel.Pool, w, dq kernel.Mat[float32]) {
-	p.For(c.rows, 8, func(r0, r1 int) {
-		for i := r0; i < r1; i++ {
-			src, grad := w.Row(i), dq.Row(i)
-			for g := range c.groups {
-				lo, hi := c.span(g)
-				k := i*c.groups + g
-				if c.step[k] == 0 { // an all-zero group
-					c.rawGrad[upper][k] = 0
-					if c.grid == GridAsymmetric {
-						c.rawGrad[lower][k] = 0
-					}
-					continue
-				}
-				c.groupGrad(k, src[lo:hi], grad[lo:hi])
-			}
+// backward fills rawGrad from dw, the gradient with respect to the masked,
+// quantised weights.
+func (c *clipping) backward(p *kernel.Pool, w, dw kernel.Mat[float32], rank *Ranking, prune []int) {
+	p.For(c.rows, rowGrain, func(lo, hi int) {
+		s := rowScratches.Get().(*rowScratch)
+		defer rowScratches.Put(s)
+		for i := lo; i < hi; i++ {
+			c.backwardRow(s, i, w.Row(i), dw.Row(i), rank.Row(i), prune[i])
 		}
 	})
 }
 
-// groupGrad is backward for group k.
-func (c *clipping) groupGrad(k int, w, dq []float32) {
-	h, z := c.step[k], c.zero[k]
-	g1 := sigmoid(c.raw[upper][k])
-	var dh, dz float32 // gradients of the step and of the zero point
-	for j, v := range w {
-		d := dq[j]
-		if d == 0 {
-			continue
-		}
-		u := v / h
-		q := roundEven(u) + z
-		if q <= 0 || q >= levels-1 {
-			dh += d * (min(max(q, 0), levels-1) - z)
-			dz -= d * h
-		} else {
-			dh += d * (q - z - u)
-		}
+// backwardRow fills row i's rawGrad, unless the logits are frozen, and returns
+// the row quantised but not masked, which s holds.
+func (c *clipping) backwardRow(s *rowScratch, i int, w, dw []float32, rank []uint16, prune int) []float32 {
+	grid, value := c.gridRow(i), resized(&s.value, c.cols)
+	if c.frozen {
+		grid.Quantize(value, w, rank, 0)
+		return value
 	}
+	dStep, dZero := resized(&s.dStep, c.groups), resized(&s.dZero, c.groups)
+	grid.Grad(value, dStep, dZero, w, dw, rank, prune)
+	for g := range c.groups {
+		c.rawGradient(i*c.groups+g, dStep[g], dZero[g])
+	}
+	return value
+}
+
+// rawGradient takes the gradients of group k's step and zero point to those of
+// its clipping logits.
+func (c *clipping) rawGradient(k int, dh, dz float32) {
+	h := c.step[k]
+	if h == 0 { // an all-zero group
+		dh, dz, h = 0, 0, 1
+	}
+	g1 := sigmoid(c.raw[upper][k])
 	if c.grid == GridSymmetric {
 		c.rawGrad[upper][k] = dh * c.top[k] * g1 * (1 - g1) // the zero code is fixed
 		return
@@ -224,8 +190,10 @@ func (c *clipping) searchSteps(p *kernel.Pool, w kernel.Mat[float32], norms []fl
 			for j := range weight {
 				weight[j] = norms[j] * norms[j]
 			}
-			for _, j := range rank.Row(i)[:prune[i]] {
-				weight[j] = 0
+			for j, r := range rank.Row(i) {
+				if int(r) < prune[i] {
+					weight[j] = 0
+				}
 			}
 			for g := range c.groups {
 				lo, hi := c.span(g)
@@ -257,15 +225,7 @@ func bestStep(w, weight []float32) (step, widest float32) {
 	for t := range tries {
 		for _, sign := range [2]float32{1, -1} {
 			h := toHalf(sign * widest / zeroCode * (1.15 - 0.65*float32(t)/(tries-1)))
-			var err float32
-			for j, v := range w {
-				if weight[j] == 0 {
-					continue
-				}
-				q, _ := code(v, h, zeroCode)
-				d := (q-zeroCode)*h - v
-				err += weight[j] * d * d
-			}
+			err := kernel.GridError(w, weight, h, zeroCode)
 			if err < bestErr {
 				best, bestErr = h, err
 			}

@@ -13,6 +13,7 @@ type implementation struct {
 	missing func() []string // CPU features (and OS support) it lacks here
 	gemm    microKernel[float32]
 	vec     vectorKernels[float32]
+	ranked  rankedKernels
 	peak    func(n int) (flops int) // runs n rounds of nothing but its multiply-adds
 }
 
@@ -23,6 +24,7 @@ var implementations = append([]*implementation{{
 	missing: func() []string { return nil },
 	gemm:    genericKernel[float32](),
 	vec:     genericVectors[float32](),
+	ranked:  genericRanked(),
 	peak:    peakGeneric,
 }}, archImplementations...)
 

@@ -20,7 +20,8 @@ var archImplementations = []*implementation{
 			exp: expAVX2, expSum: expSumAVX2, siluMul: siluMulAVX2, siluMulGrad: siluMulGradAVX2, softmaxGrad: softmaxGradAVX2,
 			mulScaled: mulScaledAVX2, dot3: dot3AVX2, normGrad: normGradAVX2, normGradAdd: normGradAddAVX2,
 			rotate: rotateAVX2, rotatePairs: rotatePairsAVX2},
-		peak: func(n int) int { peakAVX2(n); return n * peakMulAdds * 2 * 8 },
+		ranked: rankedAVX2,
+		peak:   func(n int) int { peakAVX2(n); return n * peakMulAdds * 2 * 8 },
 	},
 	{
 		name: "avx512",
@@ -33,7 +34,8 @@ var archImplementations = []*implementation{
 			exp: expAVX512, expSum: expSumAVX512, siluMul: siluMulAVX512, siluMulGrad: siluMulGradAVX512, softmaxGrad: softmaxGradAVX512,
 			mulScaled: mulScaledAVX512, dot3: dot3AVX512, normGrad: normGradAVX512, normGradAdd: normGradAddAVX512,
 			rotate: rotateAVX512, rotatePairs: rotatePairsAVX512},
-		peak: func(n int) int { peakAVX512(n); return n * peakMulAdds * 2 * 16 },
+		ranked: rankedAVX512,
+		peak:   func(n int) int { peakAVX512(n); return n * peakMulAdds * 2 * 16 },
 	},
 }
 

@@ -19,10 +19,11 @@ import (
 )
 
 var families = map[string]func(){
-	"tile": func() { eachISA(tiles) },
-	"pack": func() { eachISA(packs) },
-	"vec":  func() { eachISA(vectors); eachISA(exponentials); eachISA(norms) },
-	"peak": func() { eachISA(peak); pause() },
+	"tile":   func() { eachISA(tiles) },
+	"pack":   func() { eachISA(packs) },
+	"vec":    func() { eachISA(vectors); eachISA(exponentials); eachISA(norms) },
+	"peak":   func() { eachISA(peak); pause() },
+	"ranked": func() { eachISA(ranked) },
 }
 
 func main() {
