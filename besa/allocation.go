@@ -7,7 +7,7 @@ import (
 )
 
 // Allocation is the learnable sparsity of one linear layer: a distribution β
-// over candidates for every row.
+// over candidates for every row, or one for all of them (layer-wise).
 //
 // β = softmax(σ(logits)), as in the official code: the sigmoid keeps the large
 // steps of Prodigy stable, and confines α to [0.3775, 0.6225] around the mean
@@ -20,29 +20,44 @@ import (
 // see Backward.
 type Allocation struct {
 	Rows, Cols int
+	Shared     bool // one distribution for all rows
 	Cand       Candidates
 	Tilt       float32
 	Plain      bool // β = softmax(logits + Tilt·p), without the sigmoid
 
-	Logits []float32 // rows × candidates
-	Beta   []float32 // rows × candidates
+	Logits []float32 // distributions × candidates
+	Beta   []float32 // distributions × candidates
 	Alpha  []float32 // rows
 	Prune  []int     // rows: weights to prune
-	Grad   []float32 // rows × candidates: dL/dLogits
+	Grad   []float32 // distributions × candidates: dL/dLogits
 
 	counts []int
-	slope  []float32 // rows × candidates: derivative of what the softmax sees of a logit
+	slope  []float32 // distributions × candidates: derivative of what the softmax sees of a logit
+	dBeta  []float32 // rows × candidates, where rows share a distribution
 }
 
 // NewAllocation starts every row at equal logits.
-func NewAllocation(rows, cols int, cand Candidates, tilt float32) *Allocation {
-	n := rows * len(cand.P)
-	return &Allocation{
-		Rows: rows, Cols: cols, Cand: cand, Tilt: tilt,
-		Logits: make([]float32, n), Beta: make([]float32, n), Grad: make([]float32, n), slope: make([]float32, n),
+func NewAllocation(rows, cols int, cand Candidates, tilt float32, granularity Granularity) *Allocation {
+	a := &Allocation{
+		Rows: rows, Cols: cols, Shared: granularity == GranularityLayer, Cand: cand, Tilt: tilt,
 		Alpha: make([]float32, rows), Prune: make([]int, rows),
 		counts: cand.Counts(cols),
 	}
+	n := rows * len(cand.P)
+	if a.Shared {
+		a.dBeta = make([]float32, n)
+		n = len(cand.P)
+	}
+	a.Logits, a.Beta, a.Grad, a.slope = make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
+	return a
+}
+
+// distributions is the number of separate distributions.
+func (a *Allocation) distributions() int {
+	if a.Shared {
+		return 1
+	}
+	return a.Rows
 }
 
 func sigmoid(x float32) float32 { return float32(1 / (1 + math.Exp(-float64(x)))) }
@@ -69,7 +84,7 @@ func (a *Allocation) smooth(value, slope, logits []float32) {
 // Update recomputes β, α and the prune counts from the logits.
 func (a *Allocation) Update(p *kernel.Pool) {
 	d := len(a.Cand.P)
-	p.For(a.Rows, 16, func(lo, hi int) {
+	p.For(a.distributions(), 16, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			beta := a.Beta[i*d : (i+1)*d]
 			a.smooth(beta, a.slope[i*d:(i+1)*d], a.Logits[i*d:(i+1)*d])
@@ -81,6 +96,11 @@ func (a *Allocation) Update(p *kernel.Pool) {
 			a.Prune[i] = min(max(int(a.Alpha[i]*float32(a.Cols)), 0), a.Cols)
 		}
 	})
+	if a.Shared {
+		for i := range a.Alpha {
+			a.Alpha[i], a.Prune[i] = a.Alpha[0], a.Prune[0]
+		}
+	}
 }
 
 // Sum returns Σ_rows α·cols, the expected number of pruned weights.

@@ -23,10 +23,13 @@ type Windows interface {
 // Job is one block to prune.
 type Job struct {
 	Engine *decoder.Engine[float32]
-	Block  *decoder.Block[float32]
-	In     Windows // what enters the block; overwritten with what leaves the pruned block
-	Ref    Windows // scratch of the same shape: the dense block's output on In
-	Step   func(done, total int)
+	Block  *decoder.Block[float32] // its weights are overwritten where the method updates them
+	In     Windows                 // what enters the block; overwritten with what leaves the pruned block
+	Ref    Windows                 // scratch of the same shape: the dense block's output on In
+	// Dense is what enters the block in the dense model; overwritten with what
+	// leaves it there. Nil unless Options.NeedsDensePath.
+	Dense Windows
+	Step  func(done, total int)
 
 	// Stored rounds the weights of layer l, in place, to what the file will
 	// hold; it is called where there is no grid, which rounds on its own. What
@@ -64,7 +67,8 @@ type StepLoss struct {
 type Result struct {
 	Layers [decoder.NumLinears]Layer
 	Steps  []StepLoss
-	Error  float64 // ‖pruned(x) − dense(x)‖ / ‖dense(x)‖ over all windows
+	Refine *RefineResult // nil without refinement
+	Error  float64       // ‖pruned(x) − dense(x)‖ / ‖dense(x)‖ over all windows
 }
 
 // Sparsity is the fraction of the block's weights that are pruned.
@@ -83,6 +87,9 @@ func PruneBlock(ctx context.Context, job Job, opts Options) (*Result, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
+	if opts.NeedsDensePath() && job.Dense == nil {
+		return nil, fmt.Errorf("%w: the dense path's hidden states are missing", ErrOptions)
+	}
 	s := newSession(job, opts)
 	if err := s.collect(ctx); err != nil {
 		return nil, err
@@ -96,10 +103,15 @@ func PruneBlock(ctx context.Context, job Job, opts Options) (*Result, error) {
 		}
 		s.settleCounts()
 	}
+	refined, err := s.refine(ctx)
+	if err != nil {
+		return nil, err
+	}
 	res, err := s.finish()
 	if err != nil {
 		return nil, err
 	}
+	res.Refine = refined
 	if err := s.handOver(ctx, res); err != nil {
 		return nil, err
 	}
@@ -114,13 +126,16 @@ type session struct {
 	acts   *decoder.Activations[float32]
 	masked decoder.Block[float32] // the block with masked (and quantised) weights
 
-	norms  [decoder.NumLinears]InputNorms
-	rank   [decoder.NumLinears]*Ranking
-	prune  [decoder.NumLinears][]int
-	alloc  []*Allocation // by layer; only when it is learned
-	clip   [decoder.NumLinears]*clipping
-	params int // weights in the block
-	steps  []StepLoss
+	norms   [decoder.NumLinears]InputNorms
+	hess    [decoder.NumLinears]*Hessian // only where the method needs them
+	factor  [decoder.NumLinears]*factor
+	rank    [decoder.NumLinears]*Ranking
+	prune   [decoder.NumLinears][]int
+	alloc   []*Allocation // by layer; only when it is learned
+	clip    [decoder.NumLinears]*clipping
+	params  int // weights in the block
+	learned int // steps of learning the allocation
+	steps   []StepLoss
 }
 
 func newSession(job Job, opts Options) *session {
@@ -129,11 +144,24 @@ func newSession(job Job, opts Options) *session {
 		w := job.Block.W[l]
 		s.masked.W[l] = kernel.NewMat[float32](w.Rows, w.Cols)
 		s.params += w.Rows * w.Cols
+		if opts.needsHessians() && inputOf[l] == l {
+			s.hess[l] = new(Hessian)
+		}
+	}
+	if opts.Method == MethodBESA {
+		s.learned = opts.Epochs * job.In.Len()
 	}
 	return s
 }
 
-// collect runs the dense block: reference outputs and input norms.
+// inputOf names, for every linear layer, the first that has the same input:
+// layers that share an input share its statistics.
+var inputOf = [decoder.NumLinears]decoder.Linear{
+	decoder.Q: decoder.Q, decoder.K: decoder.Q, decoder.V: decoder.Q, decoder.O: decoder.O,
+	decoder.Gate: decoder.Gate, decoder.Up: decoder.Gate, decoder.Down: decoder.Down,
+}
+
+// collect runs the dense block: reference outputs, input norms, Hessians.
 func (s *session) collect(ctx context.Context) error {
 	for i := range s.In.Len() {
 		if err := ctx.Err(); err != nil {
@@ -146,34 +174,63 @@ func (s *session) collect(ctx context.Context) error {
 		if err := s.Engine.Forward(s.Block, x, s.acts); err != nil {
 			return err
 		}
-		for _, l := range []decoder.Linear{decoder.Q, decoder.O, decoder.Gate, decoder.Down} {
-			s.norms[l].Add(s.pool, s.acts.Input(l))
+		for l, first := range inputOf {
+			if decoder.Linear(l) != first {
+				continue
+			}
+			s.norms[l].Add(s.pool, s.acts.Input(first))
+			if s.hess[l] != nil {
+				s.hess[l].Add(s.pool, s.acts.Input(first))
+			}
 		}
 		if err := s.Ref.Store(i, s.acts.Out); err != nil {
 			return err
 		}
+		if err := s.followDense(i); err != nil {
+			return err
+		}
 	}
-	// Layers that share an input share its norms.
-	s.norms[decoder.K], s.norms[decoder.V] = s.norms[decoder.Q], s.norms[decoder.Q]
-	s.norms[decoder.Up] = s.norms[decoder.Gate]
+	for l, first := range inputOf {
+		s.norms[l], s.hess[l] = s.norms[first], s.hess[first]
+	}
 	return nil
+}
+
+// followDense advances window i of the dense model.
+func (s *session) followDense(i int) error {
+	if s.Dense == nil {
+		return nil
+	}
+	x, err := s.Dense.Load(i)
+	if err != nil {
+		return err
+	}
+	if err := s.Engine.Forward(s.Block, x, s.acts); err != nil {
+		return err
+	}
+	return s.Dense.Store(i, s.acts.Out)
+}
+
+// target is what the pruned block's output on window i is to reproduce.
+func (s *session) target(path Path, i int) (kernel.Mat[float32], error) {
+	if path == PathDense {
+		return s.Dense.Load(i)
+	}
+	return s.Ref.Load(i)
 }
 
 // prepare ranks the weights and sets up uniform counts, grids and allocations.
 func (s *session) prepare() error {
 	cand := NewCandidates(s.opts.Step)
+	if err := s.factorize(); err != nil {
+		return err
+	}
 	for l := range decoder.NumLinears {
 		w := s.Block.W[l]
 		norms := s.norms[l].Norms()
-		metric := norms
-		if s.opts.Method == MethodMagnitude {
-			metric = nil
-		}
-		var err error
-		if s.rank[l], err = Rank(s.pool, w, metric); err != nil {
+		if err := s.choose(l, norms); err != nil {
 			return fmt.Errorf("%s: %w", l, err)
 		}
-		s.prune[l] = uniformCounts(w.Rows, w.Cols, s.opts.Sparsity)
 		if s.opts.Grid != GridNone {
 			s.clip[l] = newClipping(s.opts.Grid, w.Rows, w.Cols, groupFor(w.Cols, s.opts.Group))
 			s.clip[l].frozen = !s.learnsClipping()
@@ -184,7 +241,9 @@ func (s *session) prepare() error {
 			}
 		}
 		if s.opts.Method == MethodBESA {
-			s.alloc = append(s.alloc, NewAllocation(w.Rows, w.Cols, cand, tiltFor(cand, s.opts.Sparsity)))
+			a := NewAllocation(w.Rows, w.Cols, cand, tiltFor(cand, s.opts.Sparsity), s.opts.Granularity)
+			a.Plain = s.opts.Plain
+			s.alloc = append(s.alloc, a)
 		}
 	}
 	return nil
@@ -206,12 +265,13 @@ func (s *session) learn(ctx context.Context) error {
 	grads := s.Engine.NewGradients()
 	dout := kernel.NewMat[float32](s.Engine.Tokens, s.Engine.Hidden)
 	opts := s.optimizers()
-	total := s.opts.Epochs * s.In.Len()
-	for step := range total {
+	n := s.In.Len()
+	total := s.learned + s.opts.Refine.Passes*(n-heldOut(n))
+	for step := range s.learned {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		loss, err := s.step(step%s.In.Len(), dout, grads)
+		loss, err := s.step(step%n, dout, grads)
 		if err != nil {
 			return err
 		}
@@ -234,7 +294,12 @@ func (s *session) optimizers() []optimizer {
 	for _, a := range s.alloc {
 		logits = append(logits, param{a.Logits, a.Grad})
 	}
-	opts := []optimizer{newProdigy(s.pool, s.opts.DCoef, logits...)}
+	var allocation optimizer = newProdigy(s.pool, s.opts.DCoef, logits...)
+	if s.opts.Optimizer == OptimizerAdamW {
+		// Without decay: logits have no value that they should shrink to.
+		allocation = newAdam(s.pool, s.opts.LR, logits...)
+	}
+	opts := []optimizer{allocation}
 	if s.learnsClipping() {
 		var raws []param
 		for _, c := range s.clip {
@@ -284,7 +349,7 @@ func (s *session) step(window int, dout kernel.Mat[float32], grads *decoder.Grad
 	if err != nil {
 		return StepLoss{}, err
 	}
-	ref, err := s.Ref.Load(window)
+	ref, err := s.target(s.opts.Reference, window)
 	if err != nil {
 		return StepLoss{}, err
 	}
@@ -292,13 +357,13 @@ func (s *session) step(window int, dout kernel.Mat[float32], grads *decoder.Grad
 		return StepLoss{}, err
 	}
 	dout = dout.View(0, x.Rows, 0, dout.Cols)
-	loss := StepLoss{Reconstruction: reconstruction(s.pool, s.acts.Out, ref, dout)}
+	loss := StepLoss{Reconstruction: reconstruction(s.pool, s.opts.Loss, s.acts.Out, ref, dout)}
 	loss.Loss = loss.Reconstruction
 	if err := s.Engine.Backward(&s.masked, s.acts, dout, grads); err != nil {
 		return StepLoss{}, err
 	}
 	loss.Sparsity = s.expected()
-	term, dSparsity := penalty(s.opts.Lambda, loss.Sparsity, s.opts.Sparsity)
+	term, dSparsity := penalty(s.opts.Loss, s.opts.Lambda, loss.Sparsity, s.opts.Sparsity)
 	loss.Loss += term
 	for l := range decoder.NumLinears {
 		w := s.Block.W[l]
@@ -307,10 +372,17 @@ func (s *session) step(window int, dout kernel.Mat[float32], grads *decoder.Grad
 	return loss, nil
 }
 
-// settleCounts turns what the last step left into counts that meet the target exactly.
+// settleCounts turns what the last step left into counts that meet the target
+// exactly, or takes them as they are.
 func (s *session) settleCounts() {
 	for _, a := range s.alloc {
 		a.Update(s.pool)
+	}
+	if s.opts.Expected {
+		for l, a := range s.alloc {
+			s.prune[l] = a.Prune
+		}
+		return
 	}
 	target := int(math.Round(s.opts.Sparsity * float64(s.params)))
 	counts := exactCounts(s.alloc, target)

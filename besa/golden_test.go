@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"besa/internal/decoder"
@@ -63,55 +64,63 @@ func TestWandaReference(t *testing.T) {
 
 func TestAllocationReference(t *testing.T) {
 	for _, d := range []string{"D10", "D100"} {
-		for _, kind := range []string{"sigmoid", "plain"} {
-			t.Run(d+"_"+kind, func(t *testing.T) {
-				f := reference(t, fmt.Sprintf("betagrad_%s_row_%s", d, kind))
-				w := matrix(f, "weight")
-				var norms InputNorms
-				norms.Add(nil, matrix(f, "x"))
-				rank, err := Rank(nil, w, norms.Norms())
-				if err != nil {
-					t.Fatal(err)
-				}
-				a := NewAllocation(w.Rows, w.Cols, Candidates{P: f.Floats("candidates")}, 0)
-				a.Plain = kind == "plain"
-				for i, c := range f.Ints("cand_prune_counts") {
-					if a.counts[i] != c {
-						t.Fatalf("candidate %d prunes %d, want %d", i, a.counts[i], c)
-					}
-				}
-				copy(a.Logits, f.Floats("logits"))
-				a.Update(nil)
-				near(t, "simplex", a.Beta, f.Floats("simplex"), 1e-7, 1e-5)
-				near(t, "alpha", a.Alpha, f.Floats("alpha_rows"), 1e-6, 0)
-				for i, c := range f.Ints("prune_count_rows") {
-					if a.Prune[i] != c {
-						t.Errorf("row %d prunes %d, want %d", i, a.Prune[i], c)
-					}
-				}
-				mask := maskBits(nil, rank, a.Prune)
-				for i, m := range f.Floats("hard_mask") {
-					if got := mask[i/w.Cols] >> (i % w.Cols) & 1; float32(got) != m {
-						t.Fatalf("mask bit %d is %d, want %g", i, got, m)
-					}
-				}
-
-				// The golden gives dL/dM; ŵ = w∘M with w = 1 makes dw equal to it.
-				ones := kernel.NewMat[float32](w.Rows, w.Cols)
-				for i := range ones.Data {
-					ones.Data[i] = 1
-				}
-				a.Backward(nil, rank, ones, matrix(f, "dL_dMask"), nil, 0)
-				near(t, "mask term", a.Grad, f.Floats("dL_dlogits_maskterm"), 1e-6, 1e-4)
-
-				s := a.Sum() / float64(w.Rows*w.Cols)
-				_, ds := penalty(5, s, 0.5)
-				zero := kernel.NewMat[float32](w.Rows, w.Cols)
-				a.Backward(nil, rank, ones, zero, nil, float32(ds/float64(w.Rows)))
-				near(t, "sparsity term", a.Grad, f.Floats("dL_dlogits_sparsityterm"), 1e-8, 1e-3)
-			})
+		for _, granularity := range Granularities {
+			for _, kind := range []string{"sigmoid", "plain"} {
+				name := fmt.Sprintf("betagrad_%s_%s_%s", d, granularity, kind)
+				t.Run(name, func(t *testing.T) { checkAllocation(t, reference(t, name), granularity, kind == "plain") })
+			}
 		}
 	}
+}
+
+func checkAllocation(t *testing.T, f *golden.File, granularity Granularity, plain bool) {
+	w := matrix(f, "weight")
+	var norms InputNorms
+	norms.Add(nil, matrix(f, "x"))
+	rank, err := Rank(nil, w, norms.Norms())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := NewAllocation(w.Rows, w.Cols, Candidates{P: f.Floats("candidates")}, 0, granularity)
+	a.Plain = plain
+	for i, c := range f.Ints("cand_prune_counts") {
+		if a.counts[i] != c {
+			t.Fatalf("candidate %d prunes %d, want %d", i, a.counts[i], c)
+		}
+	}
+	copy(a.Logits, f.Floats("logits"))
+	a.Update(nil)
+	near(t, "simplex", a.Beta, f.Floats("simplex"), 1e-7, 1e-5)
+	if granularity == GranularityRow {
+		near(t, "alpha", a.Alpha, f.Floats("alpha_rows"), 1e-6, 0)
+	} else {
+		near(t, "alpha", a.Alpha[:1], f.Floats("alpha"), 1e-6, 0)
+	}
+	for i, c := range f.Ints("prune_count_rows") {
+		if a.Prune[i] != c {
+			t.Errorf("row %d prunes %d, want %d", i, a.Prune[i], c)
+		}
+	}
+	mask := maskBits(nil, rank, a.Prune)
+	for i, m := range f.Floats("hard_mask") {
+		if got := mask[i/w.Cols] >> (i % w.Cols) & 1; float32(got) != m {
+			t.Fatalf("mask bit %d is %d, want %g", i, got, m)
+		}
+	}
+
+	// The golden gives dL/dM; ŵ = w∘M with w = 1 makes dw equal to it.
+	ones := kernel.NewMat[float32](w.Rows, w.Cols)
+	for i := range ones.Data {
+		ones.Data[i] = 1
+	}
+	a.Backward(nil, rank, ones, matrix(f, "dL_dMask"), nil, 0)
+	near(t, "mask term", a.Grad, f.Floats("dL_dlogits_maskterm"), 1e-6, 1e-4)
+
+	s := a.Sum() / float64(w.Rows*w.Cols)
+	_, ds := penalty(LossOfficial, 5, s, 0.5)
+	zero := kernel.NewMat[float32](w.Rows, w.Cols)
+	a.Backward(nil, rank, ones, zero, nil, float32(ds/float64(w.Rows)))
+	near(t, "sparsity term", a.Grad, f.Floats("dL_dlogits_sparsityterm"), 1e-8, 1e-3)
 }
 
 func TestProdigyReference(t *testing.T) {
@@ -201,7 +210,7 @@ func (w windows) Store(i int, m kernel.Mat[float32]) error {
 }
 
 // tinySession prepares the goldens' block, its inputs and the official candidates.
-func tinySession(t *testing.T, f *golden.File, threads int) *session {
+func tinySession(t *testing.T, f *golden.File, granularity Granularity, threads int) *session {
 	t.Helper()
 	pool := kernel.NewPool(threads)
 	t.Cleanup(pool.Close)
@@ -218,7 +227,9 @@ func tinySession(t *testing.T, f *golden.File, threads int) *session {
 	}
 	in := windows{8, 16, 64, f.Floats("x")}
 	ref := windows{8, 16, 64, make([]float32, len(in.data))}
-	s := newSession(Job{Engine: eng, Block: b, In: in, Ref: ref}, DefaultOptions())
+	opts := DefaultOptions()
+	opts.Granularity = granularity
+	s := newSession(Job{Engine: eng, Block: b, In: in, Ref: ref}, opts)
 	if err := s.collect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +239,7 @@ func tinySession(t *testing.T, f *golden.File, threads int) *session {
 	}
 	official := Candidates{P: reference(t, "betagrad_D100_row_sigmoid").Floats("candidates")}
 	for l, a := range s.alloc {
-		s.alloc[l] = NewAllocation(a.Rows, a.Cols, official, 0)
+		s.alloc[l] = NewAllocation(a.Rows, a.Cols, official, 0, granularity)
 		if name := "init_logits." + hfNames[l]; f.Has(name) {
 			copy(s.alloc[l].Logits, f.Floats(name))
 		}
@@ -253,10 +264,16 @@ func TestTinyBlockReference(t *testing.T) {
 		"tinyblock_row_zero":      {8, 0.13, 0, 0, 0.97, 0.02},
 		"tinyblock_row_rand_adam": {8, 0.014, 0.93, 8, 0.998, 0.02},
 		"tinyblock_row_rand_e8":   {64, 0.075, 0.99, 20, 0.994, 0.064},
+		"tinyblock_layer_zero":    {8, 1e-3, 0.999, 8, 0.999, 1e-4},
+		"tinyblock_layer_zero_e8": {64, 0.024, 0.99, 20, 1, 7e-3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := reference(t, name)
-			s := tinySession(t, f, 2)
+			granularity := GranularityRow
+			if strings.Contains(name, "layer") {
+				granularity = GranularityLayer
+			}
+			s := tinySession(t, f, granularity, 2)
 			var params []param
 			for _, a := range s.alloc {
 				params = append(params, param{a.Logits, a.Grad})
@@ -317,7 +334,8 @@ func compareFinal(t *testing.T, s *session, f *golden.File, tol tolerances) {
 	t.Helper()
 	same, bits := 0, 0
 	for l, name := range hfNames {
-		near(t, "final_alpha."+name, s.alloc[l].Alpha, f.Floats("final_alpha."+name), tol.alpha, 0)
+		alpha := f.Floats("final_alpha." + name)
+		near(t, "final_alpha."+name, s.alloc[l].Alpha[:len(alpha)], alpha, tol.alpha, 0)
 		mask := maskBits(s.pool, s.rank[l], s.prune[l])
 		cols := s.Block.W[l].Cols
 		words := (cols + 63) / 64

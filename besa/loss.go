@@ -6,10 +6,11 @@ import (
 	"besa/internal/kernel"
 )
 
-// reconstruction is the official loss Σ_t,c ((out − ref)/‖ref_:,c‖₂)² / channels
-// over one window. It writes the gradient with respect to out to grad.
-// A channel that is zero throughout the reference does not count.
-func reconstruction(p *kernel.Pool, out, ref, grad kernel.Mat[float32]) float64 {
+// reconstruction is the loss over one window: the official Σ_t,c
+// ((out − ref)/‖ref_:,c‖₂)² / channels, where a channel that is zero throughout
+// the reference does not count, or the paper's Σ_t,c (out − ref)². It writes the
+// gradient with respect to out to grad.
+func reconstruction(p *kernel.Pool, form LossForm, out, ref, grad kernel.Mat[float32]) float64 {
 	const width = 32 // columns per unit of work
 	units := (out.Cols + width - 1) / width
 	sums := make([]float64, units)
@@ -26,7 +27,9 @@ func reconstruction(p *kernel.Pool, out, ref, grad kernel.Mat[float32]) float64 
 			}
 			for j, n := range norm {
 				inv[j] = 0
-				if n > 0 {
+				if form == LossPaper {
+					inv[j] = 1
+				} else if n > 0 {
 					inv[j] = float32(1 / (n * float64(out.Cols)))
 				}
 			}
@@ -61,8 +64,13 @@ func squaredError(out, ref kernel.Mat[float32]) (diff, norm float64) {
 	return diff, norm
 }
 
-// penalty is λ((s − α̂)/α̂)² and its derivative with respect to s (official form).
-func penalty(lambda, sparsity, target float64) (loss, grad float64) {
+// penalty is λ((s − α̂)/α̂)² (official) or λ(s − α̂)² (Eq 1), and its derivative
+// with respect to s.
+func penalty(form LossForm, lambda, sparsity, target float64) (loss, grad float64) {
+	if form == LossPaper {
+		e := sparsity - target
+		return lambda * e * e, 2 * lambda * e
+	}
 	e := (sparsity - target) / target
 	return lambda * e * e, 2 * lambda * e / target
 }

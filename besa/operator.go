@@ -51,21 +51,37 @@ func (a *Allocation) Backward(p *kernel.Pool, rank *Ranking, w, dw kernel.Mat[fl
 				row = c.backwardRow(s, i, row, dw.Row(i), rank.Row(i), a.Prune[i])
 			}
 			kernel.RankSums(sums, row, dw.Row(i), rank.Row(i))
-			a.backwardRow(s, i, sums, dAlpha)
+			if a.Shared {
+				a.betaGrad(a.dBeta[i*len(a.Cand.P):][:len(a.Cand.P)], sums, dAlpha)
+				continue
+			}
+			dBeta := resized(&s.dBeta, len(a.Cand.P))
+			a.betaGrad(dBeta, sums, dAlpha)
+			a.logitsGrad(i, dBeta)
 		}
 	})
+	if a.Shared {
+		sum := a.dBeta[:len(a.Cand.P)]
+		for i := 1; i < a.Rows; i++ {
+			kernel.Add(sum, sum, a.dBeta[i*len(sum):][:len(sum)])
+		}
+		a.logitsGrad(0, sum)
+	}
 }
 
-// backwardRow fills row i's Grad from the sums of dL/dM over rank prefixes.
-func (a *Allocation) backwardRow(s *rowScratch, i int, sums []float32, dAlpha float32) {
-	d := len(a.Cand.P)
-	dBeta := resized(&s.dBeta, d)
+// betaGrad fills dL/dβ of one row from the sums of dL/dM over rank prefixes.
+func (a *Allocation) betaGrad(dBeta, sums []float32, dAlpha float32) {
 	for k, n := range a.counts {
 		dBeta[k] = dAlpha * a.Cand.P[k]
 		if n > 0 {
 			dBeta[k] -= sums[n-1]
 		}
 	}
+}
+
+// logitsGrad fills distribution i's Grad from dL/dβ.
+func (a *Allocation) logitsGrad(i int, dBeta []float32) {
+	d := len(dBeta)
 	grad := a.Grad[i*d : (i+1)*d]
 	kernel.SoftmaxGrad(grad, a.Beta[i*d:(i+1)*d], dBeta)
 	kernel.Mul(grad, grad, a.slope[i*d:(i+1)*d])

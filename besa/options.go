@@ -3,6 +3,7 @@ package besa
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Method says how the weights to drop are chosen.
@@ -13,10 +14,11 @@ const (
 	MethodBESA      Method = "besa"      // sparsity of every row learned by block reconstruction
 	MethodWanda     Method = "wanda"     // |W|·‖X‖₂, the same sparsity in every row
 	MethodMagnitude Method = "magnitude" // |W|, the same sparsity in every row
+	MethodSparseGPT Method = "sparsegpt" // W²/[H⁻¹]_jj by column blocks, survivors updated
 )
 
 // Methods lists them in the order in which they are offered.
-var Methods = []Method{MethodBESA, MethodWanda, MethodMagnitude}
+var Methods = []Method{MethodBESA, MethodWanda, MethodMagnitude, MethodSparseGPT}
 
 // Grid is the shape of the 4-bit grid.
 type Grid string
@@ -28,16 +30,89 @@ const (
 	GridAsymmetric Grid = "asymmetric" // value = (code−zero)·d: expands to Q4_1
 )
 
+// Importance is the metric by which BESA orders the weights of a row.
+type Importance string
+
+// The metrics.
+const (
+	ImportanceWanda     Importance = "wanda"     // |W|·‖X‖₂ (Eq 2)
+	ImportanceWeight    Importance = "weight"    // |W|
+	ImportanceSparseGPT Importance = "sparsegpt" // W²/[H⁻¹]_jj
+)
+
+// Importances lists them in the order in which they are offered.
+var Importances = []Importance{ImportanceWanda, ImportanceWeight, ImportanceSparseGPT}
+
+// Granularity is what shares one learned sparsity.
+type Granularity string
+
+// The granularities.
+const (
+	GranularityRow   Granularity = "row"   // every output channel has its own
+	GranularityLayer Granularity = "layer" // one for all rows of a linear layer
+)
+
+// Granularities lists them in the order in which they are offered.
+var Granularities = []Granularity{GranularityRow, GranularityLayer}
+
+// Path says on which inputs the dense block computes what the pruned block is
+// to reproduce.
+type Path string
+
+// The paths.
+const (
+	PathPruned Path = "pruned-path" // the outputs of the pruned blocks before it (Eq 1)
+	PathDense  Path = "dense-path"  // the outputs of the dense blocks (Algorithm 1, line 3)
+)
+
+// Paths lists them in the order in which they are offered.
+var Paths = []Path{PathPruned, PathDense}
+
+// LossForm is the form of the loss.
+type LossForm string
+
+// The forms.
+const (
+	LossOfficial LossForm = "official" // errors over the norm of their channel; penalty λ((s−α̂)/α̂)²
+	LossPaper    LossForm = "paper"    // Eq 1: ‖Y−Ŷ‖² + λ(s−α̂)²
+)
+
+// LossForms lists them in the order in which they are offered.
+var LossForms = []LossForm{LossOfficial, LossPaper}
+
+// Optimizer moves the logits of the allocation.
+type Optimizer string
+
+// The optimisers.
+const (
+	OptimizerProdigy Optimizer = "prodigy"
+	OptimizerAdamW   Optimizer = "adamw"
+)
+
+// Optimizers lists them in the order in which they are offered.
+var Optimizers = []Optimizer{OptimizerProdigy, OptimizerAdamW}
+
 // Options holds every choice that determines a result.
 type Options struct {
 	Method   Method
 	Sparsity float64 // target fraction of pruned weights, 0 ≤ s < 1
+	Pattern  Pattern // n:m masks of the baselines; Sparsity is then n/m
 
 	// Allocation (MethodBESA).
-	Step   float64 // distance of candidate sparsities; 0.01
-	Lambda float64 // weight of the sparsity penalty; 5
-	DCoef  float64 // Prodigy's d coefficient; 5
-	Epochs int     // passes over the calibration windows; 1
+	Importance  Importance
+	Granularity Granularity
+	Reference   Path
+	Loss        LossForm
+	Plain       bool    // β = softmax(logits): no sigmoid before the softmax
+	Step        float64 // distance of candidate sparsities; 0.01
+	Lambda      float64 // weight of the sparsity penalty; 5
+	Optimizer   Optimizer
+	DCoef       float64 // Prodigy's d coefficient; 5
+	LR          float64 // AdamW's step; 0.1
+	Epochs      int     // passes over the calibration windows; 1
+	Expected    bool    // keep the learned counts, which meet the target only in expectation
+
+	Refine Refine
 
 	// 4-bit quantisation, joint with pruning unless Grid is GridNone.
 	Grid   Grid
@@ -49,33 +124,56 @@ type Options struct {
 func DefaultOptions() Options {
 	return Options{
 		Method: MethodBESA, Sparsity: 0.5,
-		Step: 0.01, Lambda: 5, DCoef: 5, Epochs: 1,
-		Grid: GridNone, Group: 64, ClipLR: 0.01,
+		Importance: ImportanceWanda, Granularity: GranularityRow, Reference: PathPruned, Loss: LossOfficial,
+		Step: 0.01, Lambda: 5, Optimizer: OptimizerProdigy, DCoef: 5, LR: 0.1, Epochs: 1,
+		Refine: Refine{LR: 2e-4, Reference: PathDense},
+		Grid:   GridNone, Group: 64, ClipLR: 0.01,
 	}
 }
 
 // ErrOptions marks options that contradict themselves or the model.
 var ErrOptions = errors.New("invalid options")
 
+// NeedsDensePath says whether the dense model's own hidden states are followed
+// beside the pruned one's.
+func (o Options) NeedsDensePath() bool {
+	return o.Method == MethodBESA && o.Reference == PathDense || o.Refine.Passes > 0 && o.Refine.Reference == PathDense
+}
+
 // Validate reports the first option that cannot be followed.
 func (o Options) Validate() error {
 	fail := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s", ErrOptions, fmt.Sprintf(format, args...))
 	}
-	switch o.Method {
-	case MethodBESA, MethodWanda, MethodMagnitude:
-	default:
-		return fail("method %q; have %v", o.Method, Methods)
-	}
 	switch {
+	case !slices.Contains(Methods, o.Method):
+		return fail("method %q; have %v", o.Method, Methods)
+	case !slices.Contains(Importances, o.Importance):
+		return fail("importance %q; have %v", o.Importance, Importances)
+	case !slices.Contains(Granularities, o.Granularity):
+		return fail("granularity %q; have %v", o.Granularity, Granularities)
+	case !slices.Contains(Paths, o.Reference):
+		return fail("reference %q; have %v", o.Reference, Paths)
+	case !slices.Contains(LossForms, o.Loss):
+		return fail("loss %q; have %v", o.Loss, LossForms)
+	case !slices.Contains(Optimizers, o.Optimizer):
+		return fail("optimizer %q; have %v", o.Optimizer, Optimizers)
+	case o.Method == MethodBESA && o.Pattern.M != 0:
+		return fail("pattern %s is for the baselines: BESA learns how much of every row to drop", o.Pattern)
+	case o.Pattern.M != 0 && o.Sparsity != o.Pattern.Sparsity():
+		return fail("pattern %s prunes %g of the weights, not %g", o.Pattern, o.Pattern.Sparsity(), o.Sparsity)
 	case !(o.Sparsity >= 0 && o.Sparsity < 1):
 		return fail("sparsity %g is not in [0, 1)", o.Sparsity)
 	case o.Method == MethodBESA && o.Sparsity == 0:
 		return fail("method besa learns where to prune: sparsity must be above 0")
 	case !(o.Step >= 0.001 && o.Step <= 0.5):
 		return fail("candidate step %g is not in [0.001, 0.5]", o.Step)
-	case !(o.Lambda >= 0), !(o.DCoef > 0), o.Epochs < 1, !(o.ClipLR >= 0):
-		return fail("lambda %g, d coefficient %g, epochs %d, clip step %g: all must be positive", o.Lambda, o.DCoef, o.Epochs, o.ClipLR)
+	case !(o.Lambda >= 0), !(o.DCoef > 0), !(o.LR > 0), o.Epochs < 1, !(o.ClipLR >= 0):
+		return fail("lambda %g, d coefficient %g, learning rate %g, epochs %d, clip step %g: all must be positive",
+			o.Lambda, o.DCoef, o.LR, o.Epochs, o.ClipLR)
+	}
+	if err := o.Refine.validate(); err != nil {
+		return fail("%v", err)
 	}
 	switch o.Grid {
 	case GridNone:

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"besa/besa"
 	"besa/gguf"
 	"besa/internal/decoder"
 	"besa/internal/model"
@@ -51,38 +50,17 @@ func (r *runner) fileType() uint32 {
 // provenance says in the file's metadata how it was made.
 func (r *runner) provenance() ([]gguf.KV, error) {
 	m, c := r.Method, r.Calibration
-	values := []struct {
-		key   string
-		value any
-	}{
-		{"besa.tool.version", r.Version},
-		{"besa.method", string(m.Method)},
-		{"besa.sparsity.target", m.Sparsity},
-		{"besa.sparsity.achieved", r.report.Sparsity},
-		{"besa.seed", c.Seed},
-		{"besa.calibration.name", filepath.Base(c.Path)},
-		{"besa.calibration.sha256", r.hash},
-		{"besa.calibration.windows", uint32(c.Samples)},
-		{"besa.calibration.window_tokens", uint32(c.Len)},
-		{"besa.calibration.stride", uint32(c.Stride)},
-	}
-	add := func(key string, value any) {
-		values = append(values, struct {
-			key   string
-			value any
-		}{key, value})
-	}
-	if m.Method == besa.MethodBESA {
-		add("besa.allocation.step", m.Step)
-		add("besa.allocation.lambda", m.Lambda)
-		add("besa.allocation.d_coef", m.DCoef)
-		add("besa.allocation.epochs", uint32(m.Epochs))
-	}
-	if m.Grid != besa.GridNone {
-		add("besa.quantisation.grid", string(m.Grid))
-		add("besa.quantisation.group", uint32(m.Group))
-		add("besa.quantisation.clip_lr", m.ClipLR)
-	}
+	values := append(methodEntries(m),
+		entry{"besa.tool.version", r.Version},
+		entry{"besa.sparsity.target", m.Sparsity},
+		entry{"besa.sparsity.achieved", r.report.Sparsity},
+		entry{"besa.seed", c.Seed},
+		entry{"besa.calibration.name", filepath.Base(c.Path)},
+		entry{"besa.calibration.sha256", r.hash},
+		entry{"besa.calibration.windows", uint32(c.Samples)},
+		entry{"besa.calibration.window_tokens", uint32(c.Len)},
+		entry{"besa.calibration.stride", uint32(c.Stride)},
+	)
 	var kvs []gguf.KV
 	for _, v := range values {
 		kv, err := gguf.NewKV(v.key, v.value)

@@ -16,7 +16,7 @@ import (
 
 type convertOptions struct {
 	convert.Options
-	method  string
+	method  *methodFlags
 	jointQ4 bool
 	grid    string
 	json    bool
@@ -51,16 +51,12 @@ with what is pruned. Embeddings, norms and the output head are copied as they ar
 	f.BoolVar(&o.jointQ4, "joint-q4", false, "quantise the survivors to 4 bits, jointly with pruning")
 	f.StringVar(&o.grid, "grid", string(besa.GridSymmetric), "4-bit grid: symmetric (expands to Q4_0) or asymmetric (Q4_1)")
 	f.IntVar(&o.Method.Group, "group-size", o.Method.Group, "weights per scale: 128, 64 or 32; halved where a layer's columns do not divide")
-	f.StringVar(&o.method, "method", string(o.Method.Method), "besa, wanda or magnitude")
-	f.Float64Var(&o.Method.Sparsity, "sparsity", o.Method.Sparsity, "fraction of weights to prune")
+	o.method = bindMethod(f, &o.Method)
 	f.StringVar(&o.Calibration.Path, "calib", "", "calibration text: plain text, or JSONL (also .gz) with a field \"text\"")
 	f.IntVar(&o.Calibration.Samples, "calib-samples", 0, "calibration windows (default 128, or as many as the text holds)")
 	f.IntVar(&o.Calibration.Len, "calib-len", 0, "tokens per window (default 2048, or the model's context)")
 	f.IntVar(&o.Calibration.Stride, "calib-stride", 0, "tokens from one window's start to the next (default: spread over the text at random)")
 	f.Uint64Var(&o.Calibration.Seed, "seed", 0, "seed of every random choice")
-	f.IntVar(&o.Method.Epochs, "epochs", o.Method.Epochs, "passes over the calibration windows per block")
-	f.Float64Var(&o.Method.Lambda, "lambda", o.Method.Lambda, "weight of the sparsity penalty")
-	f.Float64Var(&o.Method.DCoef, "d-coef", o.Method.DCoef, "Prodigy's step coefficient")
 	f.IntVar(&o.Threads, "threads", 0, "threads (default: all)")
 	f.BoolVar(&o.json, "json", false, "print the report as JSON")
 	f.BoolVar(&o.quiet, "quiet", false, "no progress")
@@ -70,7 +66,9 @@ with what is pruned. Embeddings, norms and the output head are copied as they ar
 // complete turns flags into options.
 func (o *convertOptions) complete(gridGiven bool) error {
 	o.Version = version
-	o.Method.Method = besa.Method(o.method)
+	if err := o.method.complete(); err != nil {
+		return err
+	}
 	o.Method.Grid = besa.GridNone
 	if o.jointQ4 {
 		o.Method.Grid = besa.Grid(o.grid)
@@ -94,6 +92,9 @@ func defaultOutput(input string, m besa.Options) string {
 		base = base[:i]
 	}
 	tag := fmt.Sprintf("%s_S%d", strings.ToUpper(string(m.Method)), int(math.Round(m.Sparsity*100)))
+	if m.Pattern.M != 0 {
+		tag = fmt.Sprintf("%s_%dof%d", strings.ToUpper(string(m.Method)), m.Pattern.N, m.Pattern.M)
+	}
 	if m.Grid != besa.GridNone {
 		tag += "_Q4"
 	}

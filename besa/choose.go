@@ -1,0 +1,70 @@
+package besa
+
+import (
+	"fmt"
+
+	"besa/internal/decoder"
+	"besa/internal/kernel"
+)
+
+// needsHessians says whether the method weighs errors by the inputs'
+// correlations.
+func (o Options) needsHessians() bool {
+	return o.Method == MethodSparseGPT || o.Method == MethodBESA && o.Importance == ImportanceSparseGPT
+}
+
+// factorize factors the Hessians, where there are any, and drops them.
+func (s *session) factorize() error {
+	for l, first := range inputOf {
+		switch {
+		case s.hess[l] == nil:
+		case decoder.Linear(l) != first:
+			s.factor[l] = s.factor[first]
+		default:
+			var err error
+			if s.factor[l], err = s.hess[l].factorize(s.pool); err != nil {
+				return fmt.Errorf("%s: %w", first, err)
+			}
+		}
+	}
+	s.hess = [decoder.NumLinears]*Hessian{}
+	return nil
+}
+
+// choose ranks the weights of layer l and sets how many of every row go: the
+// final choice of the baselines, the start of BESA's allocation.
+func (s *session) choose(l decoder.Linear, norms []float32) (err error) {
+	w := s.Block.W[l]
+	s.prune[l] = uniformCounts(w.Rows, w.Cols, s.opts.Sparsity)
+	switch {
+	case s.opts.Method == MethodSparseGPT:
+		if err := finite(w); err != nil {
+			return err
+		}
+		keep := sparseGPT(s.pool, w, s.factor[l], s.opts.Sparsity, s.opts.Pattern, sweepWidth)
+		s.rank[l], s.prune[l], err = selection(s.pool, keep, w.Rows, w.Cols)
+		return err
+	case s.opts.Method == MethodMagnitude, s.opts.Method == MethodBESA && s.opts.Importance == ImportanceWeight:
+		norms = nil
+	case s.opts.Method == MethodBESA && s.opts.Importance == ImportanceSparseGPT:
+		norms = s.factor[l].scales()
+	}
+	if s.opts.Pattern.M > 0 {
+		s.rank[l], s.prune[l], err = patternMask(s.pool, w, norms, s.opts.Pattern)
+		return err
+	}
+	s.rank[l], err = Rank(s.pool, w, norms)
+	return err
+}
+
+// finite refuses weights that are NaN or infinite.
+func finite(w kernel.Mat[float32]) error {
+	for i := range w.Rows {
+		for j, v := range w.Row(i) {
+			if v-v != 0 {
+				return fmt.Errorf("weight in row %d, column %d is %v", i, j, v)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,219 @@
+package besa
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"besa/internal/decoder"
+	"besa/internal/kernel"
+)
+
+// Refine says how the survivors are tuned once a block's mask is final: Adam on
+// the surviving weights (and on the clipping strengths of the grid, through
+// which gradients pass straight) by the block's own reconstruction loss. The
+// last windows are held out; the state that does best on them is kept, which
+// may be the one before the first pass.
+type Refine struct {
+	Passes    int     // over the calibration windows; 0: no refinement
+	LR        float64 // Adam's step for weights at the start; it falls to a twentieth along a cosine
+	Reference Path    // what is reproduced
+}
+
+// validate reports the first setting that cannot be followed.
+func (r Refine) validate() error {
+	switch {
+	case r.Passes < 0 || r.Passes > 1000:
+		return fmt.Errorf("%d refinement passes; have 0 … 1000", r.Passes)
+	case r.Passes > 0 && !(r.LR > 0):
+		return fmt.Errorf("refinement step %g: it must be positive", r.LR)
+	case r.Passes > 0 && r.Reference != PathDense && r.Reference != PathPruned:
+		return fmt.Errorf("refinement reference %q; have %v", r.Reference, Paths)
+	}
+	return nil
+}
+
+// RefineResult is what refinement did to a block's reconstruction loss, as the
+// mean over windows.
+type RefineResult struct {
+	First, Last   float64 // on the windows tuned on, during the first and the last pass
+	Before, After float64 // on the windows held out
+}
+
+// clipRefineLR is Adam's step for the clipping logits during refinement: half
+// of what learns them beside the allocation, since they start near an optimum.
+const clipRefineLR = 0.005
+
+// heldOut is the number of windows that refinement does not see.
+func heldOut(windows int) int { return min(max(windows/16, 1), 8) }
+
+// refine tunes the survivors of a block whose masks are final. The block's own
+// weights are overwritten: with a grid they are what is rounded to codes.
+func (s *session) refine(ctx context.Context) (*RefineResult, error) {
+	n := s.In.Len() - heldOut(s.In.Len())
+	if s.opts.Refine.Passes == 0 || n < 1 {
+		return nil, nil
+	}
+	t := newTuner(s)
+	var res RefineResult
+	var err error
+	if res.Before, err = t.evaluate(ctx, n); err != nil {
+		return nil, err
+	}
+	res.After = res.Before
+	t.save()
+	total := s.opts.Refine.Passes * n
+	for pass := range s.opts.Refine.Passes {
+		var sum float64
+		for i := range n {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			t.anneal(float64(pass*n+i) / float64(total))
+			loss, err := t.step(i)
+			if err != nil {
+				return nil, err
+			}
+			sum += loss
+			if s.Step != nil {
+				s.Step(s.learned+pass*n+i+1, s.learned+total)
+			}
+		}
+		res.Last = sum / float64(n)
+		if pass == 0 {
+			res.First = res.Last
+		}
+		loss, err := t.evaluate(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		if loss < res.After { // never for a loss that is not finite
+			res.After = loss
+			t.save()
+		}
+	}
+	t.restore()
+	return &res, nil
+}
+
+// tuner holds what refinement moves, and the best state so far.
+type tuner struct {
+	*session
+	grads   *decoder.Gradients[float32]
+	dout    kernel.Mat[float32]
+	params  []param
+	best    [][]float32
+	weights *adam
+	clips   *adam // nil without a grid that is learned
+}
+
+func newTuner(s *session) *tuner {
+	t := &tuner{session: s, grads: s.Engine.NewGradients(), dout: kernel.NewMat[float32](s.Engine.Tokens, s.Engine.Hidden)}
+	var clips []param
+	for l, w := range s.Block.W {
+		t.params = append(t.params, param{w.Data, t.grads.W[l].Data})
+		if c := s.clip[l]; c != nil && !c.frozen {
+			for i := range c.raw {
+				clips = append(clips, param{c.raw[i], c.rawGrad[i]})
+			}
+		}
+	}
+	t.weights = newAdam(s.pool, s.opts.Refine.LR, t.params...)
+	if clips != nil {
+		t.clips = newAdam(s.pool, clipRefineLR, clips...)
+	}
+	t.params = append(t.params, clips...)
+	for _, p := range t.params {
+		t.best = append(t.best, make([]float32, len(p.value)))
+	}
+	return t
+}
+
+// anneal sets the steps for the moment when the fraction done is over.
+func (t *tuner) anneal(done float64) {
+	const floor = 0.05
+	f := floor + (1-floor)*0.5*(1+math.Cos(math.Pi*done))
+	t.weights.lr = t.opts.Refine.LR * f
+	if t.clips != nil {
+		t.clips.lr = clipRefineLR * f
+	}
+}
+
+// forward runs the masked block on window i and returns the loss; dout holds
+// its gradient.
+func (t *tuner) forward(i int) (float64, kernel.Mat[float32], error) {
+	x, err := t.In.Load(i)
+	if err != nil {
+		return 0, t.dout, err
+	}
+	ref, err := t.target(t.opts.Refine.Reference, i)
+	if err != nil {
+		return 0, t.dout, err
+	}
+	if err := t.Engine.Forward(&t.masked, x, t.acts); err != nil {
+		return 0, t.dout, err
+	}
+	dout := t.dout.View(0, x.Rows, 0, t.dout.Cols)
+	return reconstruction(t.pool, LossOfficial, t.acts.Out, ref, dout), dout, nil
+}
+
+// step tunes on window i and returns the loss before.
+func (t *tuner) step(i int) (float64, error) {
+	for l := range decoder.NumLinears {
+		t.mask(l)
+	}
+	loss, dout, err := t.forward(i)
+	if err != nil {
+		return 0, err
+	}
+	if math.IsNaN(loss) || math.IsInf(loss, 0) {
+		return 0, fmt.Errorf("refinement diverged: loss on window %d is %v; choose a smaller step (--refine-lr)", i, loss)
+	}
+	if err := t.Engine.Backward(&t.masked, t.acts, dout, t.grads); err != nil {
+		return 0, err
+	}
+	for l := range decoder.NumLinears {
+		dw := t.grads.W[l]
+		if c := t.clip[l]; c != nil && !c.frozen {
+			c.backward(t.pool, t.Block.W[l], dw, t.rank[l], t.prune[l])
+		}
+		// Pruned weights get no gradient, and so never move.
+		applyMask(t.pool, dw, dw, t.rank[l], t.prune[l])
+	}
+	t.weights.step()
+	if t.clips != nil {
+		t.clips.step()
+	}
+	return loss, nil
+}
+
+// evaluate returns the mean loss over the windows from first on.
+func (t *tuner) evaluate(ctx context.Context, first int) (float64, error) {
+	for l := range decoder.NumLinears {
+		t.mask(l)
+	}
+	var sum float64
+	for i := first; i < t.In.Len(); i++ {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		loss, _, err := t.forward(i)
+		if err != nil {
+			return 0, err
+		}
+		sum += loss
+	}
+	return sum / float64(t.In.Len()-first), nil
+}
+
+func (t *tuner) save() {
+	for i, p := range t.params {
+		copy(t.best[i], p.value)
+	}
+}
+
+func (t *tuner) restore() {
+	for i, p := range t.params {
+		copy(p.value, t.best[i])
+	}
+}

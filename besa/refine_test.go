@@ -1,0 +1,162 @@
+package besa
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"besa/internal/decoder"
+	"besa/internal/kernel"
+)
+
+// tinyJob is a block of random weights with 16 windows of inputs.
+func tinyJob(t *testing.T, threads int) Job {
+	t.Helper()
+	pool := kernel.NewPool(threads)
+	t.Cleanup(pool.Close)
+	cfg := decoder.Config{
+		Hidden: 64, FFN: 128, Heads: 4, KVHeads: 2, HeadDim: 16, Eps: 1e-5,
+		RopeLayout: decoder.RopeHalves, RopeDim: 16, RopeBase: 10000, RopeScale: 1,
+	}
+	eng, err := decoder.NewEngine[float32](cfg, 24, pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &decoder.Block[float32]{AttnNorm: slices.Repeat([]float32{1}, 64), FFNNorm: slices.Repeat([]float32{1}, 64)}
+	for l := range decoder.NumLinears {
+		rows, cols := cfg.Shape(l)
+		b.W[l] = random(rows, cols, uint64(l))
+		for i := range b.W[l].Data {
+			b.W[l].Data[i] *= 0.1
+		}
+	}
+	const n = 16
+	in := windows{n, 24, 64, correlated(n*24, 64, 99).Data} // white noise leaves nothing to compensate
+	return Job{Engine: eng, Block: b, In: in,
+		Ref:   windows{n, 24, 64, make([]float32, len(in.data))},
+		Dense: windows{n, 24, 64, slices.Clone(in.data)},
+	}
+}
+
+func TestRefineLowersTheError(t *testing.T) {
+	for _, grid := range []Grid{GridNone, GridSymmetric, GridAsymmetric} {
+		for _, method := range []Method{MethodWanda, MethodBESA} {
+			t.Run(string(method)+string(grid), func(t *testing.T) {
+				opts := DefaultOptions()
+				opts.Method, opts.Grid = method, grid
+				plain, err := PruneBlock(t.Context(), tinyJob(t, 1), opts)
+				if err != nil {
+					t.Fatal(err)
+				}
+				opts.Refine.Passes, opts.Refine.LR = 4, 1e-3
+				refined, err := PruneBlock(t.Context(), tinyJob(t, 1), opts)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if refined.Error > 0.95*plain.Error {
+					t.Errorf("error %g with refinement, %g without", refined.Error, plain.Error)
+				}
+				if r := refined.Refine; r == nil || r.After >= r.Before || r.Last >= r.First {
+					t.Errorf("refinement: %+v", r)
+				}
+				for l := range refined.Layers {
+					if !slices.Equal(refined.Layers[l].Mask, plain.Layers[l].Mask) {
+						t.Errorf("%s: refinement changed the mask", decoder.Linear(l))
+					}
+					checkPruned(t, &refined.Layers[l])
+				}
+			})
+		}
+	}
+}
+
+// checkPruned fails where a pruned weight is not zero.
+func checkPruned(t *testing.T, l *Layer) {
+	t.Helper()
+	words := (l.Weights.Cols + 63) / 64
+	for i := range l.Weights.Rows {
+		for j, v := range l.Weights.Row(i) {
+			if l.Mask[i*words+j/64]>>(j%64)&1 == 0 && v != 0 {
+				t.Fatalf("pruned weight %d,%d is %g", i, j, v)
+			}
+		}
+	}
+}
+
+func TestRefineKeepsTheBestState(t *testing.T) {
+	opts := DefaultOptions()
+	opts.Method = MethodWanda
+	opts.Refine.Passes, opts.Refine.LR = 3, 0.5 // far too large: every pass makes it worse
+	res, err := PruneBlock(t.Context(), tinyJob(t, 1), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.Refine.Passes = 0
+	plain, err := PruneBlock(t.Context(), tinyJob(t, 1), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Refine.After != res.Refine.Before {
+		t.Fatalf("the held-out loss went from %g to %g: the test's step is too small", res.Refine.Before, res.Refine.After)
+	}
+	for l := range res.Layers {
+		if !slices.Equal(res.Layers[l].Weights.Data, plain.Layers[l].Weights.Data) {
+			t.Errorf("%s: weights were changed for the worse", decoder.Linear(l))
+		}
+	}
+}
+
+func TestMethodsThreads(t *testing.T) {
+	for name, set := range map[string]func(*Options){
+		"sparsegpt":            func(o *Options) { o.Method = MethodSparseGPT },
+		"sparsegpt 2:4":        func(o *Options) { o.Method, o.Pattern = MethodSparseGPT, Pattern{2, 4} },
+		"sparsegpt importance": func(o *Options) { o.Importance = ImportanceSparseGPT },
+		"weight importance":    func(o *Options) { o.Importance = ImportanceWeight },
+		"layer-wise":           func(o *Options) { o.Granularity = GranularityLayer },
+		"dense path, adamw":    func(o *Options) { o.Reference, o.Optimizer = PathDense, OptimizerAdamW },
+		"paper's loss":         func(o *Options) { o.Loss = LossPaper },
+		"plain softmax":        func(o *Options) { o.Plain = true },
+		"refined joint":        func(o *Options) { o.Refine.Passes, o.Grid = 1, GridSymmetric },
+		"wanda 4:8":            func(o *Options) { o.Method, o.Pattern = MethodWanda, Pattern{4, 8} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			opts := DefaultOptions()
+			set(&opts)
+			var first *Result
+			for _, threads := range []int{1, 4} {
+				res, err := PruneBlock(t.Context(), tinyJob(t, threads), opts)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if s := res.Sparsity(); math.Abs(s-0.5) > 1e-3 {
+					t.Errorf("sparsity %g", s)
+				}
+				if first == nil {
+					first = res
+					continue
+				}
+				for l := range res.Layers {
+					if !slices.Equal(res.Layers[l].Weights.Data, first.Layers[l].Weights.Data) {
+						t.Fatalf("%s: one and four threads differ", decoder.Linear(l))
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestSparseGPTBeatsWanda(t *testing.T) {
+	var errs [2]float64
+	for i, m := range []Method{MethodWanda, MethodSparseGPT} {
+		opts := DefaultOptions()
+		opts.Method = m
+		res, err := PruneBlock(t.Context(), tinyJob(t, 1), opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		errs[i] = res.Error
+	}
+	if errs[1] >= errs[0] {
+		t.Errorf("SparseGPT's error %g, Wanda's %g", errs[1], errs[0])
+	}
+}
