@@ -3,16 +3,18 @@ package gguf
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"math/rand/v2"
-	"os"
 	"path/filepath"
 )
 
 // Commit flushes the file to the disk and puts it in its place, replacing what
 // was there in one step. All tensors must have been written. When it fails,
-// nothing is left, unless all that failed was to make the new name durable.
+// nothing is left, and what was there is there still, unless all that failed
+// was to make the new name durable.
+//
+// Parts get their names one after the other, the first part last: a set that
+// was interrupted has no first part, and nothing opens it. Files they replace
+// are set aside before and removed after.
 func (w *Writer) Commit() error {
 	err := w.err
 	switch {
@@ -33,104 +35,120 @@ func (w *Writer) Commit() error {
 	return nil
 }
 
-// seal makes the temporary file durable and renames it.
+// seal makes the temporary files durable and renames them.
 func (w *Writer) seal() error {
-	if err := w.buf.Flush(); err != nil {
-		return withoutPath(err)
+	for _, f := range w.files {
+		if err := f.seal(); err != nil {
+			return err
+		}
 	}
-	if err := w.file.Sync(); err != nil {
-		return withoutPath(err)
+	if len(w.files) == 1 {
+		f := w.files[0]
+		if err := w.disk.rename(f.temp, f.path); err != nil {
+			return err
+		}
+		return w.syncDirs()
 	}
-	// Not the file's size: space may have been reserved.
-	end, err := w.file.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return withoutPath(err)
-	}
-	if end != w.size {
-		return fmt.Errorf("internal error: %d bytes written, %d planned", end, w.size)
-	}
-	if err := w.file.Close(); err != nil {
-		return withoutPath(err)
-	}
-	if err := os.Rename(w.temp, w.path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(w.path))
+	return w.placeSet()
 }
 
-// Abort removes the temporary file. After Commit, or a second time, it does
+// seal makes one temporary file durable.
+func (f *outFile) seal() error {
+	if err := f.buf.Flush(); err != nil {
+		return err
+	}
+	if err := f.file.Sync(); err != nil {
+		return withoutPath(err)
+	}
+	// Not the size the system tells: space may have been reserved.
+	if f.written != f.size {
+		return fmt.Errorf("internal error: %d bytes written, %d planned", f.written, f.size)
+	}
+	return withoutPath(f.file.Close())
+}
+
+// move is a file that was renamed on the way.
+type move struct{ from, to string }
+
+// placeSet gives the parts their names. On failure all is put back.
+func (w *Writer) placeSet() (err error) {
+	var aside, placed []move
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, m := range placed {
+			err = errors.Join(err, w.disk.rename(m.to, m.from))
+		}
+		for _, m := range aside {
+			err = errors.Join(err, w.disk.rename(m.to, m.from))
+		}
+	}()
+	for _, f := range w.files {
+		m := move{f.path, f.temp + asideSuffix}
+		release, err := w.disk.setAside(m.from, m.to)
+		switch {
+		case err == nil:
+			defer release()
+			aside = append(aside, m)
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	for i := len(w.files) - 1; i >= 0; i-- {
+		if i == 0 {
+			if err := w.syncDirs(); err != nil {
+				return err
+			}
+		}
+		m := move{w.files[i].temp, w.files[i].path}
+		if err := w.disk.rename(m.from, m.to); err != nil {
+			return err
+		}
+		placed = append(placed, m)
+	}
+	// The set is complete: from here on nothing is put back.
+	for _, m := range aside {
+		err = errors.Join(err, w.disk.remove(m.to))
+	}
+	aside, placed = nil, nil
+	return errors.Join(err, w.syncDirs())
+}
+
+// syncDirs makes names durable in every folder that has one of the files:
+// several, where the targets are symbolic links.
+func (w *Writer) syncDirs() error {
+	done := map[string]bool{}
+	for _, f := range w.files {
+		dir := filepath.Dir(f.path)
+		if done[dir] {
+			continue
+		}
+		done[dir] = true
+		if err := w.disk.syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Abort removes the temporary files. After Commit, or a second time, it does
 // nothing: it can be deferred.
 func (w *Writer) Abort() error {
 	if errors.Is(w.err, errDone) {
 		return nil
 	}
 	w.err = errDone
-	// Closing twice is harmless and what Commit failed on may be the closing.
-	_ = w.file.Close()
-	if err := os.Remove(w.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// target resolves symbolic links in path's last element and refuses what must
-// not be replaced.
-func target(path string) (string, error) {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return path, nil
-	}
-	if err != nil {
-		return "", withoutPath(err)
-	}
-	if info.Mode()&os.ModeSymlink != 0 {
-		if path, err = filepath.EvalSymlinks(path); err != nil {
-			return "", fmt.Errorf("resolve the link: %w", withoutPath(err))
-		}
-		if info, err = os.Lstat(path); err != nil {
-			return "", withoutPath(err)
-		}
-	}
-	if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("is a %s, cannot be replaced by a file", kind(info))
-	}
-	return path, nil
-}
-
-// createTemp creates a file in dir under a name nobody uses. In contrast to
-// os.CreateTemp the umask alone decides who may read it.
-func createTemp(dir string) (*os.File, error) {
-	for range 100 {
-		name := filepath.Join(dir, fmt.Sprintf(".gguf-%08x.tmp", rand.Uint32()))
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-		if errors.Is(err, fs.ErrExist) {
+	var errs []error
+	for _, f := range w.files {
+		if f.file == nil {
 			continue
 		}
-		return f, withoutPath(err)
+		// Closing twice is harmless and what Commit failed on may be the closing.
+		_ = f.file.Close()
+		if err := w.disk.remove(f.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
-	return nil, errors.New("no free name for a temporary file")
-}
-
-// SameFile reports whether two paths mean the same file: by the same path,
-// through links, or, for files that do not exist, by being the same name in
-// the same directory.
-func SameFile(a, b string) bool {
-	infoA, errA := os.Stat(a)
-	infoB, errB := os.Stat(b)
-	if errA == nil && errB == nil {
-		return os.SameFile(infoA, infoB)
-	}
-	if (errA == nil) != (errB == nil) {
-		return false
-	}
-	return filepath.Base(a) == filepath.Base(b) && sameDir(filepath.Dir(a), filepath.Dir(b))
-}
-
-func sameDir(a, b string) bool {
-	infoA, errA := os.Stat(a)
-	infoB, errB := os.Stat(b)
-	if errA == nil && errB == nil {
-		return os.SameFile(infoA, infoB)
-	}
-	return filepath.Clean(a) == filepath.Clean(b)
+	return errors.Join(errs...)
 }

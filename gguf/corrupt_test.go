@@ -62,8 +62,8 @@ var corruptions = []struct {
 	{"array of strings beyond the file", func(s *spec) { s.setArray(String, 1000, text("a")) }, ErrTruncated, "1000 items of 8 bytes"},
 	{"string in an array beyond the file", func(s *spec) { s.setArray(String, 2, join(text("a"), u64(5000))) }, ErrTruncated, "element 1"},
 	{"string in an array of 2^40 bytes", func(s *spec) { s.setArray(String, 2, join(text("a"), u64(1<<40))) }, ErrMalformed, "element 1"},
-	{"split.tensors.count 2^40", func(s *spec) { s.kvs[1] = rawKV{key: splitCountKey, typ: uint32(Uint64), value: u64(1 << 40)} }, ErrMalformed, splitCountKey},
-	{"split.tensors.count −1", func(s *spec) { s.kvs[1] = rawKV{key: splitCountKey, typ: uint32(Int32), value: u32(math.MaxUint32)} }, ErrMalformed, splitCountKey},
+	{"split.tensors.count 2^40", func(s *spec) { s.kvs[1] = rawKV{key: splitTensorsKey, typ: uint32(Uint64), value: u64(1 << 40)} }, ErrMalformed, splitTensorsKey},
+	{"split.tensors.count −1", func(s *spec) { s.kvs[1] = rawKV{key: splitTensorsKey, typ: uint32(Int32), value: u32(math.MaxUint32)} }, ErrMalformed, splitTensorsKey},
 	{"layer array of 70000", func(s *spec) {
 		s.kvs[1].key = "llama.attention.head_count"
 		s.setArray(Uint8, 70000, make([]byte, 70000))

@@ -15,9 +15,8 @@ import (
 // scan:
 const (
 	// It reserves room for the tensors of all parts of a split model, as many
-	// as this key claims.
-	splitCountKey = "split.tensors.count"
-	maxSplitCount = 1 << 16
+	// as split.tensors.count claims.
+	maxSplitTensors = 1 << 16
 	// It turns the elements of some arrays into boxed values.
 	maxLayerValues = 1 << 16
 	// It asks for so many bytes per pair, and would call a header of a few
@@ -56,9 +55,9 @@ func secondOpinion(f *os.File, path string, size int64, h *header) error {
 // checkParserLimits refuses what the parser would spend memory on.
 func (h *header) checkParserLimits() error {
 	for _, kv := range h.kvs {
-		if kv.Key == splitCountKey {
-			if n, ok := kv.Uint(); !ok || n > maxSplitCount {
-				return fmt.Errorf("%w: %s is not a number up to %d", ErrMalformed, splitCountKey, maxSplitCount)
+		if kv.Key == splitTensorsKey {
+			if n, ok := kv.Uint(); !ok || n > maxSplitTensors {
+				return fmt.Errorf("%w: %s is not a number up to %d", ErrMalformed, splitTensorsKey, maxSplitTensors)
 			}
 		}
 		if _, n, ok := kv.Elem(); ok && n > maxLayerValues &&
@@ -111,7 +110,7 @@ func descriptorName(f *os.File) (string, bool) {
 // compare returns the first difference between the two readings, "" if none.
 func (h *header) compare(view *parser.GGUFFile) string {
 	kvs := len(h.kvs)
-	if _, ok := h.keys["split.no"]; ok {
+	if _, ok := h.keys[splitNoKey]; ok {
 		kvs-- // the parser drops it
 	}
 	switch {

@@ -17,4 +17,9 @@ var (
 	// ErrUnsupportedType: a tensor type that ggml does not know (any more), or
 	// one for which this package has no codec.
 	ErrUnsupportedType = errors.New("unsupported tensor type")
+	// ErrSplit: the parts of a split model do not make a model.
+	ErrSplit = errors.New("split GGUF cannot be joined")
 )
+
+// ErrOutput: the path that [CheckOutput] was asked about must not be written.
+var ErrOutput = errors.New("output refused")

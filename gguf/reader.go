@@ -6,14 +6,19 @@ import (
 	"os"
 )
 
-// File is an open GGUF file. Its methods may be called from several
+// File is an open GGUF model. Its methods may be called from several
 // goroutines, but none after Close or together with it.
+//
+// A model that is split over several files is presented as the one file that
+// they make when joined: without the split keys, with offsets as they would be
+// there. See [File.Parts] for the files themselves.
 type File struct {
 	path   string
 	size   int64
-	data   []byte // the whole file
+	data   []byte // the whole file, where there is only one
 	unmap  func() error
 	header *header
+	parts  []*File // of a model with split keys, else nil
 }
 
 // Open maps a GGUF file of version 2 or 3 and validates its whole header, and
@@ -21,18 +26,28 @@ type File struct {
 // file; then gguf-parser-go reads it too and must see the same tensors.
 // Values of weights are not looked at.
 //
+// Of a split model path names the first part, NAME-00001-of-0000N.gguf; the
+// others are found beside it. ErrSplit: they do not belong together, one is
+// missing, or path names another part than the first.
+//
 // The file must not be changed while it is open. If another process cuts it
 // short, touching the lost part raises SIGBUS, which ends the program, except
 // in [File.ReadFloats], which turns it into an error.
 func Open(path string) (*File, error) {
-	f, err := open(path)
+	f, err := openFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return f, nil
+	joined, err := joinParts(f)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return joined, nil
 }
 
-func open(path string) (*File, error) {
+// openFile opens one file, be it a part or not.
+func openFile(path string) (*File, error) {
 	// Before opening: opening a named pipe would block.
 	info, err := os.Stat(path)
 	if err != nil {
@@ -84,6 +99,11 @@ func kind(info os.FileInfo) string {
 // Close unmaps the file: slices that Data, KVs and Lookup returned are gone.
 // Further calls do nothing.
 func (f *File) Close() error {
+	if f.parts != nil {
+		parts := f.parts
+		f.parts, f.header = nil, &header{}
+		return closeAll(parts)
+	}
 	unmap := f.unmap
 	if unmap == nil {
 		return nil
@@ -95,16 +115,17 @@ func (f *File) Close() error {
 	return nil
 }
 
-// Path is the name the file was opened by.
+// Path is the name the file was opened by: that of the first part.
 func (f *File) Path() string { return f.path }
 
-// Size is the size of the file in bytes.
+// Size is the size of the file in bytes, of all parts together.
 func (f *File) Size() int64 { return f.size }
 
 // Alignment is what data offsets are multiples of: general.alignment, or 32.
 func (f *File) Alignment() uint64 { return f.header.alignment }
 
-// DataOffset is where the data section starts in the file.
+// DataOffset is where the data section starts in the file, or would start if
+// the parts were joined.
 func (f *File) DataOffset() uint64 { return f.header.dataOffset }
 
 // Tensors returns the tensors in file order, which is the order of their data.
@@ -123,12 +144,13 @@ func (f *File) Tensor(name string) (Tensor, bool) {
 // Data returns a tensor's bytes: a slice of the mapping, not to be changed, and
 // nil for a tensor that is not one of this file.
 func (f *File) Data(t Tensor) []byte {
-	own, ok := f.Tensor(t.Name)
-	if !ok || own.Offset != t.Offset || own.Bytes != t.Bytes {
+	i, ok := f.header.names[t.Name]
+	if !ok || f.header.tensors[i].Offset != t.Offset || f.header.tensors[i].Bytes != t.Bytes {
 		return nil
 	}
-	start := f.header.dataOffset + own.Offset
-	return f.data[start : start+own.Bytes : start+own.Bytes]
+	part, own := f.part(i)
+	start := part.header.dataOffset + own.Offset
+	return part.data[start : start+own.Bytes : start+own.Bytes]
 }
 
 // ReadFloats dequantises a whole tensor, row-major: len(dst) must be

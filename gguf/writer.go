@@ -2,34 +2,30 @@ package gguf
 
 import (
 	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"os"
 	"path/filepath"
 	"slices"
 )
 
-// Writer writes a GGUF file tensor by tensor. It works on a temporary file in
-// the target's directory; nothing appears under the target's name before
-// [Writer.Commit], and a file that was there stays until then. After a write
-// that failed, or that brought too few or too many bytes, everything but
-// [Writer.Abort] fails with the same error.
+// Writer writes a GGUF model tensor by tensor, into one file or several parts.
+// It works on temporary files in the target's directory; nothing appears under
+// the target's name before [Writer.Commit], and a file that was there stays
+// until then. After a write that failed, or that brought too few or too many
+// bytes, everything but [Writer.Abort] fails with the same error.
 //
 // A Writer must not be used by several goroutines at once.
 type Writer struct {
-	path    string // where the file will be
-	temp    string // where it is until then
-	file    *os.File
-	buf     *bufio.Writer
+	path    string
+	disk    disk
+	files   []*outFile // one, or the parts in order
 	tensors []Tensor
 	align   uint64
 	next    int    // index of the next tensor
+	part    int    // index of the file it goes to
 	open    uint64 // bytes still to come through the open TensorWriter
 	busy    bool   // a TensorWriter is open
-	size    int64  // of the finished file
 	err     error  // first error, or errDone
 }
 
@@ -42,117 +38,93 @@ var errDone = errors.New("writer is closed")
 // system can do it, so that a full disk shows before any work is done.
 //
 // If path is a symbolic link, the file it leads to is the one replaced. A path
-// that names something other than a regular file is refused.
+// that names something other than a regular file is refused. Temporary files
+// of writers that died in that folder are removed.
 func Create(path string, kvs []KV, tensors []Tensor) (*Writer, error) {
-	w := &Writer{path: path}
-	header, err := w.plan(kvs, tensors)
+	return CreateSplit(path, 0, kvs, tensors)
+}
+
+// CreateSplit is Create for a model in parts of at most maxBytes of tensor data
+// each, divided as llama.cpp's gguf-split does it; a tensor that is larger has
+// a part of its own. Parts are named after path, NAME-00001-of-0000N.gguf for
+// NAME.gguf. When one part is enough, or maxBytes is 0, it is path itself and
+// no part.
+//
+// Split keys among kvs are dropped when parts are written.
+func CreateSplit(path string, maxBytes uint64, kvs []KV, tensors []Tensor) (*Writer, error) {
+	return create(osDisk{}, path, maxBytes, kvs, tensors)
+}
+
+func create(d disk, path string, maxBytes uint64, kvs []KV, tensors []Tensor) (*Writer, error) {
+	w := &Writer{path: path, disk: d}
+	headers, err := w.plan(maxBytes, kvs, tensors)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if w.path, err = target(path); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	for i, f := range w.files {
+		if err := f.create(d, headers[i]); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.path, errors.Join(err, w.Abort()))
+		}
 	}
-	// A name of its own length, since the target's may be as long as allowed.
-	// The permissions are those of any new file, less the umask.
-	if w.file, err = createTemp(filepath.Dir(w.path)); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	w.temp = w.file.Name()
-	w.buf = bufio.NewWriterSize(w.file, 1<<18)
-	if err := reserve(w.file, w.size); err != nil {
-		w.Abort()
-		return nil, fmt.Errorf("%s: reserve %d bytes: %w", path, w.size, err)
-	}
-	if _, err := w.buf.Write(header); err != nil {
-		w.Abort()
-		return nil, fmt.Errorf("%s: %w", path, withoutPath(err))
-	}
+	d.sweep(filepath.Dir(w.files[0].path))
 	return w, nil
 }
 
-// plan checks the pairs and tensors, computes the layout and returns the
-// header with its padding. It reads the header back with the scan that Open
-// uses: what this package would not open, it does not write.
-func (w *Writer) plan(kvs []KV, tensors []Tensor) ([]byte, error) {
-	var err error
-	for _, kv := range kvs {
-		c := cursor{data: kv.Raw}
-		if err := c.value(kv.Type); err != nil || c.left() != 0 {
-			return nil, fmt.Errorf("metadata key %q: its bytes are no value of type %s", kv.Key, kv.Type)
-		}
-	}
-	if w.align, err = alignmentOf(kvs); err != nil {
-		return nil, err
-	}
-	w.tensors = slices.Clone(tensors)
-	var offset uint64
-	for i := range w.tensors {
-		t := &w.tensors[i]
-		n, err := tensorBytes(t.Type, t.Shape)
-		if err != nil {
-			return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
-		}
-		if t.Bytes != 0 && t.Bytes != n {
-			return nil, fmt.Errorf("tensor %q: %d bytes, but %s of shape %v has %d", t.Name, t.Bytes, t.Type, t.Shape, n)
-		}
-		t.Bytes, t.Offset = n, offset
-		if offset = alignUp(offset+n, w.align); offset > math.MaxInt64/2 {
-			return nil, fmt.Errorf("tensor %q: the file's size overflows", t.Name)
-		}
-	}
-	header := AppendHeader(nil, kvs, w.tensors)
-	end := len(header)
-	header = append(header, make([]byte, alignUp(uint64(end), w.align)-uint64(end))...)
-	w.size = int64(uint64(len(header)) + offset)
-	return header, checkWritten(header, end, uint64(w.size))
+// outFile is a file in the making.
+type outFile struct {
+	path    string // where it will be
+	temp    string // where it is until then
+	file    tempFile
+	buf     *bufio.Writer
+	end     int   // index of the first tensor that is not in it
+	size    int64 // when it is finished
+	written int64
 }
 
-// checkWritten scans a header of end bytes that is about to be written.
-func checkWritten(header []byte, end int, size uint64) error {
-	h, c, err := scanHeader(header)
+// create makes the temporary file and writes the header.
+func (f *outFile) create(d disk, header []byte) error {
+	resolved, err := target(f.path)
 	if err != nil {
 		return err
 	}
-	if c.pos != end {
-		return fmt.Errorf("internal error: header of %d bytes reads as %d", end, c.pos)
+	f.path = resolved
+	if f.file, err = d.create(filepath.Dir(f.path), f.size); err != nil {
+		return withoutPath(err)
 	}
-	return h.checkData(uint64(end), size)
+	f.temp = f.file.Name()
+	f.buf = bufio.NewWriterSize(f, 1<<18)
+	_, err = f.buf.Write(header)
+	return withoutPath(err)
 }
 
-// AppendHeader appends a file's bytes up to the padding before the data, as
-// Create writes them. Offsets are taken from the tensors as they are.
-func AppendHeader(b []byte, kvs []KV, tensors []Tensor) []byte {
-	le := binary.LittleEndian
-	text := func(s string) {
-		b = le.AppendUint64(b, uint64(len(s)))
-		b = append(b, s...)
-	}
-	b = append(b, magic...)
-	b = le.AppendUint32(b, version)
-	b = le.AppendUint64(b, uint64(len(tensors)))
-	b = le.AppendUint64(b, uint64(len(kvs)))
-	for _, kv := range kvs {
-		text(kv.Key)
-		b = le.AppendUint32(b, uint32(kv.Type))
-		b = append(b, kv.Raw...)
-	}
-	for _, t := range tensors {
-		text(t.Name)
-		b = le.AppendUint32(b, uint32(len(t.Shape)))
-		for _, n := range t.Shape {
-			b = le.AppendUint64(b, n)
-		}
-		b = le.AppendUint32(b, uint32(t.Type))
-		b = le.AppendUint64(b, t.Offset)
-	}
-	return b
+// Write writes past the buffer.
+func (f *outFile) Write(p []byte) (int, error) {
+	n, err := f.file.Write(p)
+	f.written += int64(n)
+	return n, withoutPath(err)
 }
 
-// Tensors returns the tensors as planned, with their offsets and sizes.
+// Tensors returns the tensors as planned, with their sizes, and with their
+// offsets in the one file or, of a split model, those that [File] gives.
 func (w *Writer) Tensors() []Tensor { return slices.Clone(w.tensors) }
 
-// Size is the size the finished file will have.
-func (w *Writer) Size() int64 { return w.size }
+// Size is the size the finished file will have, all parts together.
+func (w *Writer) Size() int64 {
+	var size int64
+	for _, f := range w.files {
+		size += f.size
+	}
+	return size
+}
+
+// Paths are the names of the finished files, the first part first.
+func (w *Writer) Paths() []string {
+	var paths []string
+	for _, f := range w.files {
+		paths = append(paths, f.path)
+	}
+	return paths
+}
 
 // WriteTensor writes the data of the next tensor, which must have that name.
 func (w *Writer) WriteTensor(name string, data []byte) error {
@@ -164,11 +136,12 @@ func (w *Writer) WriteTensor(name string, data []byte) error {
 	}
 	// Past the buffer: data may be a mapping that another process cut short,
 	// which the system call reports but a copy would die of.
-	if err := w.buf.Flush(); err != nil {
-		return w.fail(withoutPath(err))
+	f := w.files[w.part]
+	if err := f.buf.Flush(); err != nil {
+		return w.fail(err)
 	}
-	if _, err := w.file.Write(data); err != nil {
-		return w.fail(withoutPath(err))
+	if _, err := f.Write(data); err != nil {
+		return w.fail(err)
 	}
 	w.open = 0
 	return w.finish()
@@ -197,6 +170,9 @@ func (w *Writer) begin(name string) error {
 		return fmt.Errorf("%s: tensor %q: out of order, %q is next", w.path, name, w.tensors[w.next].Name)
 	}
 	w.busy, w.open = true, w.tensors[w.next].Bytes
+	for w.next == w.files[w.part].end {
+		w.part++
+	}
 	return nil
 }
 
@@ -206,8 +182,8 @@ func (w *Writer) finish() error {
 		return w.fail(fmt.Errorf("%d bytes of data are missing", w.open))
 	}
 	n := w.tensors[w.next].Bytes
-	if _, err := w.buf.Write(make([]byte, alignUp(n, w.align)-n)); err != nil {
-		return w.fail(withoutPath(err))
+	if _, err := w.files[w.part].buf.Write(make([]byte, alignUp(n, w.align)-n)); err != nil {
+		return w.fail(err)
 	}
 	w.busy = false
 	w.next++
@@ -235,10 +211,10 @@ func (t *tensorWriter) Write(p []byte) (int, error) {
 	case uint64(len(p)) > w.open:
 		return 0, w.fail(fmt.Errorf("%d bytes more data than its %d", uint64(len(p))-w.open, w.tensors[t.index].Bytes))
 	}
-	n, err := w.buf.Write(p)
+	n, err := w.files[w.part].buf.Write(p)
 	w.open -= uint64(n)
 	if err != nil {
-		return n, w.fail(withoutPath(err))
+		return n, w.fail(err)
 	}
 	return n, nil
 }
