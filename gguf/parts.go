@@ -154,8 +154,9 @@ func (f *File) checkCounts(info splitInfo) error {
 // pairs of the first without the split keys, the tensors of all, one after the
 // other.
 func joinHeaders(parts []*File) (*header, error) {
-	h := &header{keys: map[string]int{}, names: map[string]int{}, alignment: parts[0].header.alignment}
-	for _, kv := range withoutSplitKeys(parts[0].header.kvs) {
+	first := parts[0].header
+	h := &header{version: first.version, keys: map[string]int{}, names: map[string]int{}, alignment: first.alignment}
+	for _, kv := range withoutSplitKeys(first.kvs) {
 		h.keys[kv.Key] = len(h.kvs)
 		h.kvs = append(h.kvs, kv)
 	}
@@ -212,6 +213,14 @@ func (f *File) Parts() []*File {
 		return []*File{f}
 	}
 	return f.parts
+}
+
+// PartHeader returns the bytes that part i of a split model begins with, up to
+// its tensor data, when this package has written it.
+func (f *File) PartHeader(i int) []byte {
+	part := f.Parts()[i]
+	b := AppendHeader(nil, partKVs(f.KVs(), i, len(f.Parts()), len(f.Tensors())), part.Tensors())
+	return append(b, make([]byte, alignUp(uint64(len(b)), f.Alignment())-uint64(len(b)))...)
 }
 
 // part returns the part that holds tensor i, and that tensor's description there.

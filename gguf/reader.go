@@ -121,6 +121,9 @@ func (f *File) Path() string { return f.path }
 // Size is the size of the file in bytes, of all parts together.
 func (f *File) Size() int64 { return f.size }
 
+// Version is the version of GGUF that the file, or the first part, has: 2 or 3.
+func (f *File) Version() uint32 { return f.header.version }
+
 // Alignment is what data offsets are multiples of: general.alignment, or 32.
 func (f *File) Alignment() uint64 { return f.header.alignment }
 

@@ -32,6 +32,7 @@ const (
 // header is everything before the tensor data, validated. Raw values are
 // slices of the scanned bytes; keys and names are copies.
 type header struct {
+	version    uint32
 	kvs        []KV
 	keys       map[string]int // index into kvs
 	tensors    []Tensor
@@ -72,7 +73,7 @@ func scanHeader(data []byte) (*header, *cursor, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("number of metadata pairs: %w", err)
 	}
-	h := &header{keys: map[string]int{}, names: map[string]int{}}
+	h := &header{version: binary.LittleEndian.Uint32(data[len(magic):]), keys: map[string]int{}, names: map[string]int{}}
 	for i := range nKVs {
 		if err := h.scanKV(c, i); err != nil {
 			return nil, nil, err

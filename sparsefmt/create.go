@@ -59,20 +59,27 @@ type CreateOptions struct {
 // ErrUnsupported: a name, shape or key does not fit the format, or src is
 // sparse already. ErrChecksum: a blob is not the one its Info describes.
 func Create(ctx context.Context, path string, src Source, pruned map[string]Blob, opts CreateOptions) error {
-	if gguf.SameFile(path, src.Path()) {
-		return fmt.Errorf("%s: output and input are the same file", path)
+	_, err := CreateSplit(ctx, path, 0, src, pruned, opts)
+	return err
+}
+
+// CreateSplit is Create in parts of at most maxBytes of tensor data (see
+// [gguf.CreateSplit]); it returns the names of the files.
+func CreateSplit(ctx context.Context, path string, maxBytes uint64, src Source, pruned map[string]Blob, opts CreateOptions) ([]string, error) {
+	if err := gguf.CheckOutput(path, maxBytes != 0, true, src.Path()); err != nil {
+		return nil, err
 	}
 	p, err := planFile(src, pruned, opts)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	kvs, err := p.metadata(ctx)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	out, err := newOutput(ctx, path, kvs, p.tensors, opts.Progress)
+	out, err := newOutput(ctx, path, maxBytes, kvs, p.tensors, opts.Progress)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer out.abort()
 	for i, t := range p.tensors {
@@ -83,10 +90,10 @@ func Create(ctx context.Context, path string, src Source, pruned map[string]Blob
 			return writeBlob(out, t.Name, p.blobs[i])
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return out.commit()
+	return out.w.Paths(), out.commit()
 }
 
 // plan is everything that is decided before a byte is written. Its slices

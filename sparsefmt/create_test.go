@@ -127,10 +127,10 @@ func TestSameFile(t *testing.T) {
 	defer src.Close()
 	f := mustOpen(t, sparse)
 	for _, suffix := range []string{"", ".link", ".hard"} {
-		if err := Create(context.Background(), source+suffix, src, s.blobs(t), CreateOptions{}); err == nil || !strings.Contains(err.Error(), "same file") {
+		if err := Create(context.Background(), source+suffix, src, s.blobs(t), CreateOptions{}); err == nil || !strings.Contains(err.Error(), "is the input itself") {
 			t.Errorf("Create to source%s: %v", suffix, err)
 		}
-		if err := f.ExpandTo(context.Background(), sparse+suffix, nil); err == nil || !strings.Contains(err.Error(), "same file") {
+		if err := f.ExpandTo(context.Background(), sparse+suffix, nil); err == nil || !strings.Contains(err.Error(), "is the input itself") {
 			t.Errorf("ExpandTo to sparse%s: %v", suffix, err)
 		}
 	}

@@ -1,9 +1,7 @@
 package sparsefmt
 
 import (
-	"encoding/binary"
 	"fmt"
-	"os"
 
 	"besa/gguf"
 )
@@ -55,18 +53,13 @@ func open(g *gguf.File) (*File, error) {
 	if !IsSparse(g) {
 		return nil, checkKeys(g)
 	}
-	raw, err := os.Open(g.Path())
-	if err != nil {
-		return nil, err
-	}
-	defer raw.Close()
 	var f *File
-	err = gguf.GuardFault(func() (err error) {
-		f, err = load(g, raw)
+	err := gguf.GuardFault(func() (err error) {
+		f, err = load(g)
 		return err
 	})
 	if err == nil {
-		err = checkHeaderSum(raw, g)
+		err = checkHeaderSum(g)
 	}
 	if err != nil {
 		return nil, err
@@ -75,12 +68,8 @@ func open(g *gguf.File) (*File, error) {
 }
 
 // load builds the logical view; it checks all but the header checksum.
-func load(g *gguf.File, raw *os.File) (*File, error) {
-	var fixed [ggufFixed]byte
-	if _, err := raw.ReadAt(fixed[:], 0); err != nil {
-		return nil, err
-	}
-	if v := binary.LittleEndian.Uint32(fixed[4:]); v != ggufV3 {
+func load(g *gguf.File) (*File, error) {
+	if v := g.Version(); v != ggufV3 {
 		return nil, broken(RuleContainer, "GGUF version %d, want %d", v, ggufV3)
 	}
 	if err := checkKeys(g); err != nil {

@@ -22,11 +22,11 @@ type output struct {
 	done, total int64
 }
 
-func newOutput(ctx context.Context, path string, kvs []gguf.KV, tensors []gguf.Tensor, progress func(done, total int64)) (*output, error) {
+func newOutput(ctx context.Context, path string, maxBytes uint64, kvs []gguf.KV, tensors []gguf.Tensor, progress func(done, total int64)) (*output, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	w, err := gguf.Create(path, kvs, tensors)
+	w, err := gguf.CreateSplit(path, maxBytes, kvs, tensors)
 	if err != nil {
 		return nil, err
 	}
@@ -153,13 +153,20 @@ func (f *File) ExpandedHeader() ([]gguf.KV, []gguf.Tensor) {
 // is bounded by one tile of the widest tensor; nothing appears at path unless
 // all went well. progress may be nil.
 func (f *File) ExpandTo(ctx context.Context, path string, progress func(done, total int64)) error {
-	if gguf.SameFile(path, f.Path()) {
-		return fmt.Errorf("%s: output and input are the same file", path)
+	_, err := f.ExpandSplit(ctx, path, 0, progress)
+	return err
+}
+
+// ExpandSplit is ExpandTo in parts of at most maxBytes of tensor data (see
+// [gguf.CreateSplit]); it returns the names of the files.
+func (f *File) ExpandSplit(ctx context.Context, path string, maxBytes uint64, progress func(done, total int64)) ([]string, error) {
+	if err := gguf.CheckOutput(path, maxBytes != 0, true, f.Path()); err != nil {
+		return nil, err
 	}
 	kvs, tensors := f.ExpandedHeader()
-	out, err := newOutput(ctx, path, kvs, tensors, progress)
+	out, err := newOutput(ctx, path, maxBytes, kvs, tensors, progress)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer out.abort()
 	for i := range f.entries {
@@ -171,10 +178,10 @@ func (f *File) ExpandTo(ctx context.Context, path string, progress func(done, to
 			return e.expandTo(out)
 		})
 		if err != nil {
-			return fmt.Errorf("%s: %w", f.Path(), err)
+			return nil, fmt.Errorf("%s: %w", f.Path(), err)
 		}
 	}
-	return out.commit()
+	return out.w.Paths(), out.commit()
 }
 
 // expandTo writes one expanded tensor.

@@ -69,22 +69,19 @@ func (v *verifier) run(path string) error {
 	if !IsSparse(g) {
 		return checkKeys(g)
 	}
-	raw, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer raw.Close()
 	v.report.Bytes = g.Size()
-	f, err := load(g, raw)
+	f, err := load(g)
 	if err != nil {
 		return v.check(RuleContainer, tensorOf(err), err)
 	}
 	v.opened(f)
-	if err := v.check(RuleHeaderSum, "", checkHeaderSum(raw, g)); err != nil {
+	if err := v.check(RuleHeaderSum, "", checkHeaderSum(g)); err != nil {
 		return err
 	}
-	if err := v.padding(raw, g); err != nil {
-		return err
+	for _, part := range g.Parts() {
+		if err := v.padding(part); err != nil {
+			return err
+		}
 	}
 	for i := range f.entries {
 		if err := gguf.GuardFault(func() error { return v.tensor(f, &f.entries[i]) }); err != nil {
@@ -128,8 +125,13 @@ func (v *verifier) opened(f *File) {
 	}
 }
 
-// padding checks the bytes after each tensor and the length of the file.
-func (v *verifier) padding(raw io.ReaderAt, g *gguf.File) error {
+// padding checks the bytes after each tensor and the length of one file.
+func (v *verifier) padding(g *gguf.File) error {
+	raw, err := os.Open(g.Path())
+	if err != nil {
+		return err
+	}
+	defer raw.Close()
 	end := int64(g.DataOffset())
 	for _, t := range g.Tensors() {
 		end = int64(g.DataOffset() + t.Offset + t.Bytes)
@@ -147,7 +149,7 @@ func (v *verifier) padding(raw io.ReaderAt, g *gguf.File) error {
 		}
 		end += int64(len(pad))
 	}
-	var err error
+	err = nil
 	if g.Size() != end {
 		err = broken(RulePadding, "the file has %d bytes, its tensors end at %d", g.Size(), end)
 	}
