@@ -1,6 +1,7 @@
 package gguf
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -41,51 +42,44 @@ func parsePartName(path string) (prefix string, no, count int, ok bool) {
 	return dir + m[1], no - 1, count, no >= 1 && no <= count
 }
 
-// splitInfo is what the split keys of one file say.
-type splitInfo struct {
-	no, count, tensors uint64
+// splitCount is the number of parts that a file says there are; ok is false
+// when it says nothing: then it is no part, whatever else it has.
+func (h *header) splitCount() (n int, ok bool, err error) {
+	if _, ok := h.keys[splitCountKey]; !ok {
+		return 0, false, nil
+	}
+	count, err := h.splitKey(splitCountKey, Uint16)
+	return int(count), true, err
 }
 
-// splitInfo reads the keys of a part. ok is false when the file has no
-// split.count: then it is no part, whatever else it has.
-func (h *header) splitInfo() (info splitInfo, ok bool, err error) {
-	if _, ok := h.keys[splitCountKey]; !ok {
-		return info, false, nil
+// splitKey reads one of the split keys.
+func (h *header) splitKey(key string, typ ValueType) (uint64, error) {
+	i, ok := h.keys[key]
+	if !ok {
+		return 0, fmt.Errorf("%w: it has no %s", ErrSplit, key)
 	}
-	for _, f := range []struct {
-		key string
-		typ ValueType
-		to  *uint64
-	}{{splitCountKey, Uint16, &info.count}, {splitNoKey, Uint16, &info.no}, {splitTensorsKey, Int32, &info.tensors}} {
-		i, ok := h.keys[f.key]
-		if !ok {
-			if info.count <= 1 {
-				continue // llama.cpp asks for the others only when there are parts
-			}
-			return info, true, fmt.Errorf("%w: %s without %s", ErrSplit, splitCountKey, f.key)
-		}
-		if h.kvs[i].Type != f.typ {
-			return info, true, fmt.Errorf("%w: %s has type %s, not %s", ErrSplit, f.key, h.kvs[i].Type, f.typ)
-		}
-		if *f.to, ok = h.kvs[i].Uint(); !ok {
-			return info, true, fmt.Errorf("%w: %s is negative", ErrSplit, f.key)
-		}
+	if t := h.kvs[i].Type; t != typ {
+		return 0, fmt.Errorf("%w: %s has type %s, not %s", ErrSplit, key, t, typ)
 	}
-	return info, true, nil
+	v, ok := h.kvs[i].Uint()
+	if !ok {
+		return 0, fmt.Errorf("%w: %s is negative", ErrSplit, key)
+	}
+	return v, nil
 }
 
 // joinParts turns the file that was opened, the first part of a model, into
-// that model. A file that is no part, and says so by having no split.count, is
-// returned as it is. On error first is still open.
+// that model. A file that is no part is returned as it is. On error first is
+// still open.
 func joinParts(first *File) (*File, error) {
-	info, ok, err := first.header.splitInfo()
+	count, ok, err := first.header.splitCount()
 	if err != nil || !ok {
 		return first, err
 	}
 	j := &File{path: first.path, size: first.size, parts: []*File{first}}
-	if info.count > 1 {
-		if err = j.openRest(info); err == nil {
-			err = j.checkCounts(info)
+	if count > 1 {
+		if err = j.openRest(count); err == nil {
+			err = j.checkParts()
 		}
 	}
 	if err == nil {
@@ -97,19 +91,19 @@ func joinParts(first *File) (*File, error) {
 	return j, nil
 }
 
-// openRest opens the parts after the first.
-func (f *File) openRest(info splitInfo) error {
-	prefix, no, count, named := parsePartName(f.path)
+// openRest opens the parts after the first, which is found to be that.
+func (f *File) openRest(count int) error {
+	prefix, no, named, ok := parsePartName(f.path)
+	if own, err := f.parts[0].header.splitKey(splitNoKey, Uint16); err == nil {
+		no = int(own)
+	}
 	switch {
-	case info.no != 0:
-		advice := "its first part"
-		if named {
-			advice = partName(prefix, 0, count)
-		}
-		return fmt.Errorf("%w: it is part %d of %d; open %s", ErrSplit, info.no+1, info.count, advice)
-	case !named || no != 0 || uint64(count) != info.count:
-		return fmt.Errorf("%w: it is part 1 of %d and must be called …-00001-of-%05d.gguf for the others to be found",
-			ErrSplit, info.count, info.count)
+	case no != 0 && ok:
+		return fmt.Errorf("%w: it is part %d of %d; name the first, %s", ErrSplit, no+1, count, partName(prefix, 0, named))
+	case no != 0:
+		return fmt.Errorf("%w: it is part %d of %d; name the first", ErrSplit, no+1, count)
+	case !ok || named != count:
+		return fmt.Errorf("%w: it is part 1 of %d and must be called …-00001-of-%05d.gguf for the others to be found", ErrSplit, count, count)
 	}
 	for i := 1; i < count; i++ {
 		path := partName(prefix, i, count)
@@ -122,30 +116,32 @@ func (f *File) openRest(info splitInfo) error {
 		}
 		f.parts = append(f.parts, part)
 		f.size += part.size
-		own, ok, err := part.header.splitInfo()
-		switch {
-		case err != nil:
-		case !ok:
-			err = fmt.Errorf("%w: it has no %s", ErrSplit, splitCountKey)
-		case own != splitInfo{uint64(i), info.count, info.tensors}:
-			err = fmt.Errorf("%w: it says it is part %d of %d with %d tensors in all, not part %d of %d with %d",
-				ErrSplit, own.no+1, own.count, own.tensors, i+1, info.count, info.tensors)
-		}
-		if err != nil {
-			return fmt.Errorf("part %d of %d: %s: %w", i+1, count, path, err)
-		}
 	}
 	return nil
 }
 
-// checkCounts compares the number of tensors with what the first part promises.
-func (f *File) checkCounts(info splitInfo) error {
+// checkParts checks that every part has all split keys and that they are those
+// of its place.
+func (f *File) checkParts() error {
+	type keys struct{ no, count, tensors uint64 }
 	n := 0
 	for _, part := range f.parts {
 		n += len(part.header.tensors)
 	}
-	if uint64(n) != info.tensors {
-		return fmt.Errorf("%w: %s is %d, its parts have %d", ErrSplit, splitTensorsKey, info.tensors, n)
+	for i, part := range f.parts {
+		h := part.header
+		no, err1 := h.splitKey(splitNoKey, Uint16)
+		count, err2 := h.splitKey(splitCountKey, Uint16)
+		tensors, err3 := h.splitKey(splitTensorsKey, Int32)
+		err := cmp.Or(err1, err2, err3)
+		got, want := keys{no, count, tensors}, keys{uint64(i), uint64(len(f.parts)), uint64(n)}
+		if err == nil && got != want {
+			err = fmt.Errorf("%w: it says it is part %d of %d with %d tensors in all; it is part %d of %d with %d",
+				ErrSplit, got.no+1, got.count, got.tensors, want.no+1, want.count, want.tensors)
+		}
+		if err != nil {
+			return fmt.Errorf("part %d of %d: %s: %w", i+1, len(f.parts), part.path, err)
+		}
 	}
 	return nil
 }

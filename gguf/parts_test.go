@@ -129,22 +129,22 @@ var corruptSplits = []struct {
 	{"last part missing", func(m *splitModel) { m.parts[2] = nil }, ErrSplit, "part 3 of 3 is missing: m-00003-of-00003.gguf"},
 	{"part truncated", func(m *splitModel) { m.parts[1].data = 64 }, ErrTruncated, `part 2 of 3: m-00002-of-00003.gguf: tensor "t1.1": truncated`},
 	{"part no GGUF", func(m *splitModel) { m.parts[2].magic = "<html>" }, ErrNotGGUF, "part 3 of 3: m-00003-of-00003.gguf: not a GGUF file"},
-	{"part of an ordinary model", func(m *splitModel) { m.parts[1].kvs = nil }, ErrSplit, "part 2 of 3: m-00002-of-00003.gguf: split GGUF cannot be joined: it has no split.count"},
+	{"part of an ordinary model", func(m *splitModel) { m.parts[1].kvs = nil }, ErrSplit, "part 2 of 3: m-00002-of-00003.gguf: split GGUF cannot be joined: it has no split.no"},
 	{"tensor in two parts", func(m *splitModel) { m.parts[2].tensors[0].name = "t0.0" }, ErrSplit, `tensor "t0.0" of part 3 is in another part, too`},
-	{"parts exchanged", func(m *splitModel) { m.parts[1], m.parts[2] = m.parts[2], m.parts[1] }, ErrSplit, "it says it is part 3 of 3 with 4 tensors in all, not part 2 of 3 with 4"},
+	{"parts exchanged", func(m *splitModel) { m.parts[1], m.parts[2] = m.parts[2], m.parts[1] }, ErrSplit, "it says it is part 3 of 3 with 4 tensors in all; it is part 2 of 3 with 4"},
 	{"part numbered wrong", func(m *splitModel) { m.parts[2].kvs = splitKVs(1, 3, 4) }, ErrSplit, "it says it is part 2 of 3"},
 	{"part of another split", func(m *splitModel) { m.parts[2].kvs = splitKVs(2, 4, 4) }, ErrSplit, "it says it is part 3 of 4"},
-	{"part of another model", func(m *splitModel) { m.parts[2].kvs = splitKVs(2, 3, 7) }, ErrSplit, "with 7 tensors in all, not part 3 of 3 with 4"},
+	{"part of another model", func(m *splitModel) { m.parts[2].kvs = splitKVs(2, 3, 7) }, ErrSplit, "with 7 tensors in all; it is part 3 of 3 with 4"},
 	{"too few tensors", func(m *splitModel) {
 		for i := range m.parts {
 			m.parts[i].kvs[len(m.parts[i].kvs)-1].value = u32(5)
 		}
-	}, ErrSplit, "split.tensors.count is 5, its parts have 4"},
-	{"tensor gone", func(m *splitModel) { m.parts[2].tensors = nil }, ErrSplit, "split.tensors.count is 4, its parts have 3"},
+	}, ErrSplit, "part 1 of 3: m-00001-of-00003.gguf: split GGUF cannot be joined: it says it is part 1 of 3 with 5 tensors in all; it is part 1 of 3 with 4"},
+	{"tensor gone", func(m *splitModel) { m.parts[2].tensors = nil }, ErrSplit, "with 4 tensors in all; it is part 1 of 3 with 3"},
 	{"count lies", func(m *splitModel) { m.parts[0].kvs = splitKVs(0, 4, 4) }, ErrSplit, "it is part 1 of 4 and must be called …-00001-of-00004.gguf"},
-	{"first says it is the second", func(m *splitModel) { m.parts[0].kvs = splitKVs(1, 3, 4) }, ErrSplit, "it is part 2 of 3; open m-00001-of-00003.gguf"},
-	{"no split.no", func(m *splitModel) { m.parts[0].kvs = m.parts[0].kvs[3:] }, ErrSplit, "split.count without split.no"},
-	{"no split.tensors.count", func(m *splitModel) { m.parts[0].kvs = m.parts[0].kvs[:4] }, ErrSplit, "split.count without split.tensors.count"},
+	{"first says it is the second", func(m *splitModel) { m.parts[0].kvs = splitKVs(1, 3, 4) }, ErrSplit, "it is part 2 of 3; name the first, m-00001-of-00003.gguf"},
+	{"no split.no", func(m *splitModel) { m.parts[0].kvs = m.parts[0].kvs[3:] }, ErrSplit, "part 1 of 3: m-00001-of-00003.gguf: split GGUF cannot be joined: it has no split.no"},
+	{"no split.tensors.count", func(m *splitModel) { m.parts[0].kvs = m.parts[0].kvs[:4] }, ErrSplit, "it has no split.tensors.count"},
 	{"split.count of another type", func(m *splitModel) {
 		m.parts[0].kvs[3] = rawKV{key: splitCountKey, typ: uint32(Uint32), value: u32(3)}
 	}, ErrSplit, "split.count has type uint32, not uint16"},
@@ -176,7 +176,7 @@ func TestAnotherPartThanTheFirst(t *testing.T) {
 	dir := t.TempDir()
 	first := validSplit().write(t, dir)
 	_, err := Open(filepath.Join(dir, partName("m", 1, 3)))
-	if !errors.Is(err, ErrSplit) || !strings.HasSuffix(err.Error(), "it is part 2 of 3; open "+first) {
+	if !errors.Is(err, ErrSplit) || !strings.HasSuffix(err.Error(), "it is part 2 of 3; name the first, "+first) {
 		t.Error(err)
 	}
 }

@@ -3,22 +3,24 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"besa/gguf"
 	"besa/sparsefmt"
 )
 
 type expandOptions struct {
 	input, output      string
+	split              partSize
 	force, json, quiet bool
 }
 
 type expandResult struct {
 	Input     string  `json:"input"`
-	Output    string  `json:"output"`
+	Output    string  `json:"output"` // the first part of a split model
+	Parts     int     `json:"parts"`
 	FileBytes int64   `json:"file_bytes"`
 	Seconds   float64 `json:"seconds"`
 }
@@ -31,8 +33,9 @@ func newExpand(std streams) *cobra.Command {
 		Long: `Expand writes an ordinary GGUF that any llama.cpp-based application loads. The
 result is exact: it holds the pruned and quantised weights bit for bit. Do not
 quantise it again with K-quants or Q4_1: they turn the zeros into other values.`,
-		Example: `  besa expand model.sparse.gguf -o model-S50-Q4_0.gguf`,
-		Args:    cobra.ExactArgs(1),
+		Example: `  besa expand model.sparse.gguf -o model-S50-Q4_0.gguf
+  besa expand --split-max-size 2G model.sparse.gguf -o model-S50-Q4_0.gguf`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			o.input = args[0]
 			return o.run(c.Context(), std)
@@ -40,6 +43,7 @@ quantise it again with K-quants or Q4_1: they turn the zeros into other values.`
 	}
 	f := c.Flags()
 	f.StringVarP(&o.output, "output", "o", "", "GGUF to write")
+	addSplitFlag(f, &o.split)
 	f.BoolVar(&o.force, "force", false, "replace an existing output")
 	f.BoolVar(&o.json, "json", false, "print the result as JSON")
 	f.BoolVar(&o.quiet, "quiet", false, "no progress")
@@ -51,8 +55,8 @@ quantise it again with K-quants or Q4_1: they turn the zeros into other values.`
 
 func (o *expandOptions) run(ctx context.Context, std streams) error {
 	started := time.Now()
-	if _, err := os.Stat(o.output); err == nil && !o.force {
-		return fmt.Errorf("%s exists; replace it with --force", o.output)
+	if err := gguf.CheckOutput(o.output, o.split != 0, o.force, o.input); err != nil {
+		return err
 	}
 	f, err := sparsefmt.Open(o.input)
 	if err != nil {
@@ -60,21 +64,21 @@ func (o *expandOptions) run(ctx context.Context, std streams) error {
 	}
 	defer f.Close()
 	p := newProgress(std.err, "expand", o.quiet)
-	err = f.ExpandTo(ctx, o.output, func(done, total int64) {
+	paths, err := f.ExpandSplit(ctx, o.output, uint64(o.split), func(done, total int64) {
 		p.update(float64(done)/float64(max(total, 1)), size(done))
 	})
 	p.finish()
 	if err != nil {
 		return err
 	}
-	info, err := os.Stat(o.output)
+	bytes, err := filesSize(paths)
 	if err != nil {
 		return err
 	}
-	r := expandResult{o.input, o.output, info.Size(), time.Since(started).Seconds()}
+	r := expandResult{o.input, paths[0], len(paths), bytes, time.Since(started).Seconds()}
 	if o.json {
 		return printJSON(std.out, r)
 	}
-	fmt.Fprintf(std.out, "%s: %s from %s in %.1f s\n", r.Output, size(r.FileBytes), size(f.GGUF().Size()), r.Seconds)
+	fmt.Fprintf(std.out, "%s: %s from %s in %.1f s%s\n", r.Output, size(r.FileBytes), size(f.GGUF().Size()), r.Seconds, inParts(r.Parts))
 	return nil
 }

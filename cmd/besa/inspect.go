@@ -14,7 +14,8 @@ import (
 // inspection is what is in a model file.
 type inspection struct {
 	Path          string         `json:"path"`
-	FileBytes     int64          `json:"file_bytes"`
+	FileBytes     int64          `json:"file_bytes"` // of all parts
+	Parts         int            `json:"parts"`
 	Architecture  string         `json:"architecture"`
 	Sparse        bool           `json:"sparse"`
 	Weights       uint64         `json:"weights"`         // of all tensors
@@ -83,7 +84,7 @@ func inspect(path string) (*inspection, error) {
 }
 
 func newInspection(g *gguf.File) *inspection {
-	in := &inspection{Path: g.Path(), FileBytes: g.Size()}
+	in := &inspection{Path: g.Path(), FileBytes: g.Size(), Parts: len(g.Parts())}
 	in.Architecture, _ = g.String("general.architecture")
 	return in
 }
@@ -155,7 +156,7 @@ func (in *inspection) print(std streams) error {
 	if in.Sparse {
 		kind = "sparse GGUF"
 	}
-	fmt.Fprintf(std.out, "%s: %s, %s, architecture %s, %d weights\n", in.Path, kind, size(in.FileBytes), in.Architecture, in.Weights)
+	fmt.Fprintf(std.out, "%s: %s, %s, architecture %s, %d weights%s\n", in.Path, kind, size(in.FileBytes), in.Architecture, in.Weights, inParts(in.Parts))
 	if in.Sparse {
 		fmt.Fprintf(std.out, "sparse tensors: %.2f %% pruned, %.3f bits per weight\n", 100*in.Sparsity, in.BitsPerWeight)
 	}
