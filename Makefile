@@ -4,12 +4,14 @@ BIN       ?= bin/besa
 FUZZTIME  ?= 30s
 ASSETS    ?= $(shell scripts/fetch-assets.sh --print-dir)
 SMOLLM2   ?= $(ASSETS)/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+CC        ?= cc
+NATIVE    ?= bin/libggml-besa.so
 CALIB     ?= ../shared/data/c4/c4-calibration.json.gz
 EVALTEXT  ?= ../shared/data/wikitext-2/wiki.valid.raw
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build install demo test test-short test-race test-kernels lint fmt fmt-check generate generate-check assets fuzz bench cross golden protocol-d
+.PHONY: help build install demo test test-short test-race test-kernels lint fmt fmt-check generate generate-check assets fuzz bench cross golden protocol-d native
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -64,6 +66,14 @@ fuzz: ## run every fuzz target for FUZZTIME
 
 bench: ## kernel and format benchmarks
 	$(GO) test -run '^$$' -bench . ./internal/kernel ./sparsefmt ./gguf
+
+NATIVE_C = $(filter-out native/src/test_%.c,$(wildcard native/src/*.c))
+CFLAGS   ?= -O3
+
+native: ## build the ggml plugin bin/libggml-besa.so with the C compiler alone
+	@mkdir -p $(dir $(NATIVE))
+	$(CC) -std=c11 -D_GNU_SOURCE $(CFLAGS) -Wall -Wextra -fPIC -shared -fvisibility=hidden -Wl,-z,nodelete -Wl,--no-undefined \
+		-o $(NATIVE) $(NATIVE_C) -ldl -lpthread
 
 protocol-d: build assets ## reproduce the SmolLM2 figures of docs/results.md
 	scripts/protocol-d.sh $(BIN) $(SMOLLM2) $(CALIB) $(EVALTEXT)

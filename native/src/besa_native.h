@@ -22,6 +22,7 @@ extern "C" {
 #endif
 
 #define BESA_NATIVE_ABI 1
+#define BESA_NATIVE_API __attribute__((visibility("default")))
 
 /* Results of besa_native_offer. */
 enum {
@@ -57,7 +58,7 @@ struct besa_native_stats {
 };
 
 /* BESA_NATIVE_ABI of the library. Check it before any other call. */
-int besa_native_abi(void);
+BESA_NATIVE_API int besa_native_abi(void);
 
 /*
  * Offers a tensor: 0, or one of the codes above, and nothing is offered then.
@@ -67,16 +68,16 @@ int besa_native_abi(void);
  * while a model that uses it is loaded. Works before and after llama.cpp has
  * loaded the plugin.
  */
-int besa_native_offer(const struct besa_native_tensor *t);
+BESA_NATIVE_API int besa_native_offer(const struct besa_native_tensor *t);
 
 /*
  * Ends all offers of a blob. Tensors that were filled from it keep using it
  * until their model is freed.
  */
-void besa_native_withdraw(const void *blob);
+BESA_NATIVE_API void besa_native_withdraw(const void *blob);
 
 /* Fills in what the plugin is doing; 0 or BESA_NATIVE_BAD_ARGUMENT. */
-int besa_native_stats(struct besa_native_stats *s);
+BESA_NATIVE_API int besa_native_stats(struct besa_native_stats *s);
 
 #ifdef __cplusplus
 }

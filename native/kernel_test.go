@@ -1,0 +1,189 @@
+package native
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"unsafe"
+
+	"besa/gguf"
+	"besa/sparsefmt"
+)
+
+const (
+	scalar = iota
+	few
+	many
+)
+
+// A shape says how a test matrix is pruned.
+type shape struct {
+	rows, cols, group int
+	// keep is the chance that weight j of row i survives.
+	keep func(i, j int) float64
+}
+
+func evenly(p float64) func(i, j int) float64 { return func(int, int) float64 { return p } }
+
+// shapes cover the edges: one row to more than two tiles, columns around every
+// multiple that a kernel cares about, every group size, empty and full rows.
+func shapes() map[string]shape {
+	all := map[string]shape{
+		"empty":               {33, 320, 128, evenly(0)},
+		"full":                {33, 320, 128, evenly(1)},
+		"empty and full rows": {48, 1088, 64, func(i, _ int) float64 { return float64(i & 1) }},
+		"one empty half":      {16, 512, 128, func(_, j int) float64 { return float64(j / 256) }},
+		"rows of all shares":  {40, 2080, 32, func(i, _ int) float64 { return float64(i) / 39 }},
+	}
+	for _, rows := range []int{1, 2, 15, 16, 17, 31, 32, 33, 64, 65} {
+		all[fmt.Sprintf("%d rows", rows)] = shape{rows, 288, 64, evenly(0.5)}
+	}
+	for _, cols := range []int{32, 64, 96, 128, 160, 480, 512, 544, 576, 2016, 2048, 2080, 4096, 4128} {
+		for _, group := range []int{32, 64, 128} {
+			all[fmt.Sprintf("%d columns by %d", cols, group)] = shape{18, cols, group, evenly(0.5)}
+		}
+	}
+	return all
+}
+
+func (s shape) matrix(rnd *rand.Rand, scale func() float32) *sparsefmt.Matrix {
+	m := &sparsefmt.Matrix{Rows: s.rows, Cols: s.cols, Coding: sparsefmt.CodingQ4Sym, Group: s.group}
+	m.Mask = make([]uint64, m.Rows*m.Words())
+	m.Codes = make([]uint8, m.Rows*m.Cols)
+	m.Scales = make([]uint16, m.Rows*m.Groups())
+	for i := range m.Scales {
+		m.Scales[i] = gguf.F32ToF16(scale())
+	}
+	for i := range m.Rows {
+		for j := range m.Cols {
+			if rnd.Float64() < s.keep(i, j) {
+				m.Mask[i*m.Words()+j/64] |= 1 << (j % 64)
+				m.Codes[i*m.Cols+j] = uint8(rnd.IntN(16))
+			}
+		}
+	}
+	return m
+}
+
+// product runs a kernel; all its buffers end at guard pages.
+func (l *library) product(t *testing.T, blob []byte, kernel, tokens int, x []float32, rows int) []float32 {
+	t.Helper()
+	in := guarded(t, unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x)))
+	out := guarded(t, make([]byte, 4*tokens*rows))
+	b := guarded(t, blob)
+	if code := l.multiply(unsafe.Pointer(&b[0]), uint64(len(b)), int32(kernel), uint32(tokens), unsafe.Pointer(&in[0]), unsafe.Pointer(&out[0])); code != 0 {
+		t.Fatalf("kernel %d, %d tokens: code %d", kernel, tokens, code)
+	}
+	return floats(out)
+}
+
+// exactActivations are integers up to 127, with 127 in each block: they
+// quantise to themselves with scale 1.
+func exactActivations(rnd *rand.Rand, n int) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(rnd.IntN(255) - 127)
+		if i%32 == 0 {
+			x[i+rnd.IntN(1)] = 127
+		}
+	}
+	return x
+}
+
+// With activations and scales that make every sum an integer small enough for
+// a float, all kernels must give the one right result whatever their order of
+// summation: that of the weights as package sparsefmt decodes them.
+func TestKernelsAreExact(t *testing.T) {
+	l := loadKernels(t)
+	scales := []float32{1, 2, 0.5, -1, 0, float32(math.Copysign(0, -1))}
+	for name, s := range shapes() {
+		t.Run(name, func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(uint64(s.rows), uint64(s.cols)))
+			m := s.matrix(rnd, func() float32 { return scales[rnd.IntN(len(scales))] })
+			blob, err := sparsefmt.Encode(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, tokens := range []int{1, 2, 3, 4, 5, 6, 7, 8, 11, 13} {
+				x := exactActivations(rnd, tokens*s.cols)
+				want := reference(t, m, x, tokens)
+				kernel := few
+				if tokens > 4 {
+					kernel = many
+				}
+				for _, k := range []int{scalar, kernel} {
+					got := l.product(t, blob, k, tokens, x, s.rows)
+					for i := range want {
+						if float64(got[i]) != want[i] {
+							t.Fatalf("kernel %d, %d tokens: token %d, row %d: got %v, want %v", k, tokens, i/s.rows, i%s.rows, got[i], want[i])
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// reference multiplies the decoded weights.
+func reference(t *testing.T, m *sparsefmt.Matrix, x []float32, tokens int) []float64 {
+	t.Helper()
+	y, row := make([]float64, tokens*m.Rows), make([]float32, m.Cols)
+	for i := range m.Rows {
+		if err := m.Floats(i, row); err != nil {
+			t.Fatal(err)
+		}
+		for k := range tokens {
+			for j, w := range row {
+				y[k*m.Rows+i] += float64(w) * float64(x[k*m.Cols+j])
+			}
+		}
+	}
+	return y
+}
+
+// With real numbers the kernels agree with the scalar twin up to rounding, and
+// with the product of unquantised activations up to their quantisation.
+func TestKernelsOnRealNumbers(t *testing.T) {
+	l := loadKernels(t)
+	for _, s := range []shape{{50, 4096, 128, evenly(0.5)}, {37, 576, 64, evenly(0.4)}, {20, 1536, 32, evenly(0.9)}} {
+		rnd := rand.New(rand.NewPCG(1, uint64(s.cols)))
+		m := s.matrix(rnd, func() float32 { return float32(rnd.NormFloat64()) * 0.01 })
+		blob, err := sparsefmt.Encode(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tokens := range []int{1, 4, 9, 70} {
+			x := make([]float32, tokens*s.cols)
+			for i := range x {
+				x[i] = float32(rnd.NormFloat64() * math.Exp(rnd.NormFloat64()))
+			}
+			kernel := few
+			if tokens > 4 {
+				kernel = many
+			}
+			want, exact := l.product(t, blob, scalar, tokens, x, s.rows), reference(t, m, x, tokens)
+			got := l.product(t, blob, kernel, tokens, x, s.rows)
+			if e := distance(got, want); e > 1e-5 {
+				t.Errorf("%d×%d, %d tokens: kernel is %.2g from its twin", s.rows, s.cols, tokens, e)
+			}
+			exact32 := make([]float32, len(exact))
+			for i, v := range exact {
+				exact32[i] = float32(v)
+			}
+			if e := distance(got, exact32); e > 0.02 {
+				t.Errorf("%d×%d, %d tokens: kernel is %.2g from the exact product", s.rows, s.cols, tokens, e)
+			}
+		}
+	}
+}
+
+// distance is ‖a − b‖/‖b‖.
+func distance(a, b []float32) float64 {
+	var diff, norm float64
+	for i := range a {
+		diff += (float64(a[i]) - float64(b[i])) * (float64(a[i]) - float64(b[i]))
+		norm += float64(b[i]) * float64(b[i])
+	}
+	return math.Sqrt(diff / norm)
+}

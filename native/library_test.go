@@ -1,0 +1,123 @@
+package native
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"github.com/ebitengine/purego"
+	"golang.org/x/sys/unix"
+)
+
+// library is the plugin's test build, loaded.
+type library struct {
+	open      func(blob unsafe.Pointer, bytes uint64) string
+	encode    func(blocks unsafe.Pointer, rows, cols uint32, dst, group unsafe.Pointer) uint64
+	bound     func(rows, cols uint32) uint64
+	expand    func(blob unsafe.Pointer, bytes uint64, dst unsafe.Pointer)
+	multiply  func(blob unsafe.Pointer, bytes uint64, kernel int32, tokens uint32, x, y unsafe.Pointer) int32
+	supported func() int32
+	offer     func(t unsafe.Pointer) int32
+	withdraw  func(blob unsafe.Pointer)
+	stats     func(s unsafe.Pointer) int32
+	abi       func() int32
+}
+
+// compile builds the sources, with extra arguments and files from src, into out.
+func compile(t *testing.T, out string, with []string, extra ...string) {
+	t.Helper()
+	cc, err := Compiler()
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	files, err := Unpack(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range with {
+		files = append(files, filepath.Join(dir, name))
+	}
+	warnings := []string{"-Wall", "-Wextra", "-Wshadow", "-Werror", "-Wstrict-prototypes"}
+	if msg, err := exec.Command(cc, Flags(out, files, append(warnings, extra...)...)...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", cc, err, msg)
+	}
+}
+
+// loadOnce keeps the library for the process: it is linked never to be unloaded.
+var loadOnce = sync.OnceValues(func() (uintptr, error) {
+	return purego.Dlopen(testLibrary, purego.RTLD_NOW|purego.RTLD_LOCAL)
+})
+
+var testLibrary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "besa-native-test-")
+	if err != nil {
+		panic(err)
+	}
+	testLibrary = filepath.Join(dir, "test.so")
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func load(t *testing.T) *library {
+	t.Helper()
+	if _, err := os.Stat(testLibrary); err != nil {
+		compile(t, testLibrary, []string{"test_exports.c"})
+	}
+	h, err := loadOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &library{}
+	for name, fn := range map[string]any{
+		"besa_test_open": &l.open, "besa_test_encode": &l.encode, "besa_test_bound": &l.bound, "besa_test_expand": &l.expand,
+		"besa_test_multiply": &l.multiply, "besa_test_supported": &l.supported, "besa_native_offer": &l.offer,
+		"besa_native_withdraw": &l.withdraw, "besa_native_stats": &l.stats, "besa_native_abi": &l.abi,
+	} {
+		purego.RegisterLibFunc(fn, h, name)
+	}
+	return l
+}
+
+// loadKernels skips the test where the processor lacks the instructions.
+func loadKernels(t *testing.T) *library {
+	l := load(t)
+	if l.supported() == 0 {
+		t.Skip("no AVX-512 VBMI2")
+	}
+	return l
+}
+
+// guarded copies data to memory that ends where an unreadable page begins, so
+// that a read or write past it is a fault.
+func guarded(t *testing.T, data []byte) []byte {
+	t.Helper()
+	page := os.Getpagesize()
+	n := (len(data) + page - 1) / page * page
+	m, err := unix.Mmap(-1, 0, n+page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Munmap(m); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := unix.Mprotect(m[n:], unix.PROT_NONE); err != nil {
+		t.Fatal(err)
+	}
+	b := m[n-len(data) : n : n]
+	copy(b, data)
+	return b
+}
+
+// floats sees guarded bytes as floats.
+func floats(b []byte) []float32 {
+	return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), len(b)/4)
+}

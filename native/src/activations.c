@@ -1,0 +1,69 @@
+#include "kernel.h"
+
+#include <immintrin.h>
+
+static uint32_t padded_cols(const struct plain *p) { return p->words * 64; }
+
+uint64_t activations_bytes(uint32_t tokens, const struct plain *p) {
+    struct activations a;
+    activations_place(&a, tokens, p, NULL);
+    uint64_t few = (uint64_t)tokens * (a.stride / 4 + a.sums) * sizeof(float);
+    uint64_t many = align64((uint64_t)tokens * a.blocks * sizeof(int32_t));
+    return (uint64_t)tokens * a.stride + align64((uint64_t)tokens * a.blocks * sizeof(float)) +
+           (tokens <= FEW_TOKENS ? few : many);
+}
+
+void activations_place(struct activations *a, uint32_t tokens, const struct plain *p, void *memory) {
+    memset(a, 0, sizeof *a);
+    a->tokens = tokens;
+    a->cols = p->cols;
+    a->stride = padded_cols(p);
+    a->blocks = 2 * p->words;
+    a->sums = (p->groups + 15) & ~15u;
+    char *at = memory;
+    a->codes = (int8_t *)at;
+    if (!memory) return;
+    at += (uint64_t)tokens * a->stride;
+    a->scales = (float *)at;
+    at += align64((uint64_t)tokens * a->blocks * sizeof(float));
+    if (tokens <= FEW_TOKENS) {
+        a->spread = (float *)at;
+        at += (uint64_t)tokens * a->stride / 4 * sizeof(float);
+        a->group_sum = (float *)at;
+    } else {
+        a->bias = (int32_t *)at;
+    }
+}
+
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,f16c")))
+
+/* Quantises a block as ggml's Q8_0 does: codes from the exact scale, the scale kept in fp16. Returns the codes' sum. */
+TARGET static int32_t quantise_block(__m512 a, __m512 b, int8_t *q, float *scale) {
+    float amax = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
+    __m512 inverse = _mm512_set1_ps(amax != 0 ? 127.0f / amax : 0.0f);
+    __m512i ia = _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse)), ib = _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse));
+    _mm_storeu_si128((__m128i *)q, _mm512_cvtsepi32_epi8(ia));
+    _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtsepi32_epi8(ib));
+    *scale = _cvtsh_ss(_cvtss_sh(amax / 127.0f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    return _mm512_reduce_add_epi32(_mm512_add_epi32(ia, ib));
+}
+
+TARGET void activations_set(struct activations *a, uint32_t t, const struct plain *p, const float *x) {
+    int8_t *codes = a->codes + (uint64_t)t * a->stride;
+    float *scales = a->scales + (uint64_t)t * a->blocks;
+    float *spread = a->spread ? a->spread + (uint64_t)t * (a->stride / 4) : NULL;
+    float *sums = a->spread ? a->group_sum + (uint64_t)t * a->sums : NULL;
+    if (sums) memset(sums, 0, a->sums * sizeof *sums);
+    for (uint32_t b = 0; b < a->blocks; b++) {
+        uint32_t col = b * ACT_BLOCK, left = col < p->cols ? p->cols - col : 0;
+        __mmask16 m0 = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
+        __mmask16 m1 = left >= 32 ? 0xffff : left <= 16 ? 0 : (__mmask16)((1u << (left - 16)) - 1);
+        int32_t sum = quantise_block(_mm512_maskz_loadu_ps(m0, x + col), _mm512_maskz_loadu_ps(m1, x + col + 16), codes + col, scales + b);
+        if (!spread) {
+            a->bias[(uint64_t)t * a->blocks + b] = -8 * sum;
+            continue;
+        }
+        _mm256_store_ps(spread + b * 8, _mm256_set1_ps(scales[b]));
+        if (left) sums[col / p->group] += scales[b] * (float)sum;
+    }
+}

@@ -1,0 +1,188 @@
+/* From Q4_0 to the plain layout: what happens when llama.cpp loads an ordinary file. */
+#include "plain.h"
+
+enum { Q4_0_BYTES = 18 }; /* fp16 scale, 16 bytes of codes */
+
+static uint16_t block_scale(const uint8_t *block) {
+    uint16_t d;
+    memcpy(&d, block, 2);
+    return d;
+}
+
+/* Bit i is set if weight i of a Q4_0 block is not zero. */
+static uint32_t block_mask(const uint8_t *block) {
+    uint32_t low = 0, high = 0;
+    for (int i = 0; i < 16; i++) {
+        low |= (uint32_t)((block[2 + i] & 15) != 8) << i;
+        high |= (uint32_t)(block[2 + i] >> 4 != 8) << i;
+    }
+    return low | high << 16;
+}
+
+/*
+ * The largest group, at most limit, in which blocks b … agree about the scale.
+ * Blocks without survivors agree with anything.
+ */
+static uint32_t row_group(const uint8_t *row, const uint32_t *masks, uint32_t blocks, uint32_t limit) {
+    for (uint32_t group = limit; group > Q4_BLOCK; group /= 2) {
+        bool agree = true;
+        for (uint32_t b = 0; b < blocks && agree; b += group / Q4_BLOCK) {
+            int first = -1;
+            for (uint32_t i = b; i < blocks && i < b + group / Q4_BLOCK; i++) {
+                if (!masks[i]) continue;
+                int d = block_scale(row + (uint64_t)i * Q4_0_BYTES);
+                if (first < 0) first = d;
+                agree = agree && d == first;
+            }
+        }
+        if (agree) return group;
+    }
+    return Q4_BLOCK;
+}
+
+/* Puts rows of similar counts into opposite halves; odd tiles leave the shortest row low. */
+static uint16_t balance(const uint32_t *counts, uint32_t rows) {
+    uint8_t order[TILE_ROWS];
+    for (uint32_t i = 0; i < rows; i++) { /* by count, largest first */
+        uint32_t j = i;
+        for (; j > 0 && counts[order[j - 1]] < counts[i]; j--) order[j] = order[j - 1];
+        order[j] = (uint8_t)i;
+    }
+    uint64_t low = 0, high = 0;
+    uint16_t halves = 0;
+    for (uint32_t i = 0; i + 1 < rows; i += 2) {
+        uint8_t big = order[i], small = order[i + 1];
+        bool big_is_high = high <= low;
+        halves |= (uint16_t)(1u << (big_is_high ? big : small));
+        high += counts[big_is_high ? big : small];
+        low += counts[big_is_high ? small : big];
+    }
+    return halves;
+}
+
+static uint32_t row_masks(const uint8_t *row, uint32_t blocks, uint32_t *masks) {
+    uint32_t n = 0;
+    for (uint32_t b = 0; b < blocks; b++) {
+        masks[b] = block_mask(row + (uint64_t)b * Q4_0_BYTES);
+        n += (uint32_t)__builtin_popcount(masks[b]);
+    }
+    return n;
+}
+
+
+struct q4_survey q4_0_survey(const uint8_t *blocks, uint32_t rows, uint32_t cols) {
+    enum { PIECE = 64 }; /* blocks looked at together: a multiple of the largest group */
+    struct q4_survey s = {.group = 128};
+    uint32_t per_row = cols / Q4_BLOCK, masks[PIECE];
+    for (uint32_t r = 0; r < rows; r++) {
+        const uint8_t *row = blocks + (uint64_t)r * per_row * Q4_0_BYTES;
+        for (uint32_t b = 0; b < per_row; b += PIECE) {
+            uint32_t n = per_row - b < PIECE ? per_row - b : PIECE;
+            const uint8_t *piece = row + (uint64_t)b * Q4_0_BYTES;
+            s.survivors += row_masks(piece, n, masks);
+            s.group = row_group(piece, masks, n, s.group);
+            for (uint32_t i = 0; i < n; i++) {
+                if ((block_scale(piece + i * Q4_0_BYTES) & 0x7c00) == 0x7c00) return (struct q4_survey){0};
+            }
+        }
+    }
+    return s;
+}
+
+static uint64_t first_tile(uint32_t tiles) { return (PLAIN_HEADER + 4 + 6 * (uint64_t)tiles + 7) & ~UINT64_C(7); }
+
+uint64_t q4_0_encoded_bound(uint32_t rows, uint32_t cols, uint32_t group) {
+    uint64_t words = (cols + 63) / 64, groups = (cols + group - 1) / group;
+    uint64_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    return first_tile((uint32_t)tiles) + tiles * (TILE_ROWS * (8 * words + 2 * groups) + TILE_ROWS / 2 * (uint64_t)cols + 8) +
+           TAIL_PADDING;
+}
+
+/* One tile being written. */
+struct tile_writer {
+    const uint8_t *blocks; /* of the tile's first row */
+    uint32_t rows, per_row, words, groups, group;
+    uint16_t halves;
+};
+
+/* The scale of group g: that of its first block with survivors, or of its first block. */
+static uint16_t group_scale(const struct tile_writer *w, const uint8_t *row, uint32_t g) {
+    uint32_t first = g * (w->group / Q4_BLOCK), end = first + w->group / Q4_BLOCK;
+    if (end > w->per_row) end = w->per_row;
+    for (uint32_t b = first; b < end; b++) {
+        if (block_mask(row + (uint64_t)b * Q4_0_BYTES)) return block_scale(row + (uint64_t)b * Q4_0_BYTES);
+    }
+    return block_scale(row + (uint64_t)first * Q4_0_BYTES);
+}
+
+/* Writes a row's masks, scales and survivors; at is its place in the plane. Returns the survivors. */
+static uint64_t put_row(const struct tile_writer *w, uint32_t r, uint64_t *mask, uint16_t *scales, uint8_t *stream, uint64_t at) {
+    const uint8_t *row = w->blocks + (uint64_t)r * w->per_row * Q4_0_BYTES;
+    int shift = w->halves >> r & 1 ? 4 : 0;
+    uint64_t from = at;
+    for (uint32_t g = 0; g < w->groups; g++) scales[g] = group_scale(w, row, g);
+    for (uint32_t b = 0; b < w->per_row; b++) {
+        const uint8_t *block = row + (uint64_t)b * Q4_0_BYTES;
+        uint32_t m = block_mask(block);
+        mask[b / 2] |= (uint64_t)m << b % 2 * 32;
+        for (; m; m &= m - 1) {
+            int i = __builtin_ctz(m);
+            uint8_t code = i < 16 ? block[2 + i] & 15 : block[2 + i - 16] >> 4;
+            stream[at++] |= (uint8_t)(code << shift);
+        }
+    }
+    return at - from;
+}
+
+/* Writes a tile to dst, which is zero; returns its bytes. */
+static uint64_t put_tile(const struct tile_writer *w, uint8_t *dst) {
+    struct tile v = {.rows = w->rows, .halves = w->halves};
+    uint8_t row_of_slot[TILE_ROWS];
+    tile_slots(&v, row_of_slot);
+    uint64_t *masks = (uint64_t *)dst;
+    uint16_t *scales = (uint16_t *)(dst + 8 * (uint64_t)w->words * w->rows);
+    uint8_t *stream = (uint8_t *)(scales + (uint64_t)w->groups * w->rows);
+    uint64_t plane[2] = {0, 0};
+    for (uint32_t s = 0; s < w->rows; s++) {
+        plane[s & 1] += put_row(w, row_of_slot[s], masks + (uint64_t)s * w->words, scales + (uint64_t)s * w->groups, stream,
+                                plane[s & 1]);
+    }
+    stream += plane[0] > plane[1] ? plane[0] : plane[1];
+    return ((uint64_t)(stream - dst) + 7) & ~UINT64_C(7);
+}
+
+static void put_header(uint8_t *dst, uint32_t rows, uint32_t cols, uint32_t group, uint64_t survivors, uint64_t bytes) {
+    memcpy(dst, "BESA\1\1", 6);
+    dst[6] = (uint8_t)group;
+    memcpy(dst + 8, &cols, 4);
+    memcpy(dst + 12, &rows, 4);
+    memcpy(dst + 16, &survivors, 8);
+    memcpy(dst + 24, &bytes, 8);
+}
+
+uint64_t q4_0_encode(const uint8_t *blocks, uint32_t rows, uint32_t cols, uint32_t group, uint8_t *dst) {
+    struct tile_writer w = {.per_row = cols / Q4_BLOCK, .words = (cols + 63) / 64, .groups = (cols + group - 1) / group, .group = group};
+    uint32_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    uint32_t *offsets = (uint32_t *)(dst + PLAIN_HEADER);
+    uint16_t *halves = (uint16_t *)(offsets + tiles + 1);
+    uint64_t at = first_tile(tiles), survivors = 0;
+    for (uint32_t t = 0; t < tiles; t++) {
+        uint32_t counts[TILE_ROWS];
+        w.blocks = blocks + (uint64_t)t * TILE_ROWS * w.per_row * Q4_0_BYTES;
+        w.rows = rows - t * TILE_ROWS < TILE_ROWS ? rows - t * TILE_ROWS : TILE_ROWS;
+        for (uint32_t r = 0; r < w.rows; r++) {
+            const uint8_t *row = w.blocks + (uint64_t)r * w.per_row * Q4_0_BYTES;
+            counts[r] = 0;
+            for (uint32_t b = 0; b < w.per_row; b++)
+                counts[r] += (uint32_t)__builtin_popcount(block_mask(row + (uint64_t)b * Q4_0_BYTES));
+            survivors += counts[r];
+        }
+        w.halves = halves[t] = balance(counts, w.rows);
+        offsets[t] = (uint32_t)(at / 8);
+        at += put_tile(&w, dst + at);
+    }
+    offsets[tiles] = (uint32_t)(at / 8);
+    at += TAIL_PADDING;
+    put_header(dst, rows, cols, group, survivors, at);
+    return at;
+}

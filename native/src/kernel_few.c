@@ -1,0 +1,165 @@
+/*
+ * Generation: a few tokens, AVX-512 VNNI + VBMI2. The rows of a tile run in
+ * pairs, one of each half, so that they share the activations; survivors are
+ * expanded in registers straight into the products.
+ *
+ * Per 64 weights of a row: 64 bytes from the stream's current place, the
+ * plane's nibbles masked out, expanded over the pruned code 8 (merging: the
+ * zeroing form of VPEXPANDB waits for its destination's old value), VPDPBUSD,
+ * and the place advances by the popcount of the mask. The high plane is used
+ * as 16·q, over 8·16, and its sum divided by 16 at the end, which is exact.
+ */
+#include "kernel.h"
+
+#include <immintrin.h>
+
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx512vbmi2,f16c,popcnt,bmi2")))
+#define INLINE TARGET static inline __attribute__((always_inline))
+
+/*
+ * How far ahead of the tile that is executed the next ones are fetched, at
+ * least; never less than a tile, because a tile's sections are read side by side.
+ */
+enum { PREFETCH_BYTES = 16 << 10 };
+
+/* Where a pair of rows is in its tile. */
+struct pair {
+    const uint64_t *mask_low, *mask_high;
+    const uint16_t *scale_low, *scale_high;
+    const uint8_t *low, *high; /* stream */
+    const char *ahead;         /* next line to prefetch */
+};
+
+/* 64 codes of a row: survivors of a plane over pruned weights. */
+INLINE __m512i expand(uint64_t mask, const uint8_t *stream, __m512i plane, __m512i pruned) {
+    return _mm512_mask_expand_epi8(pruned, mask, _mm512_and_si512(_mm512_loadu_si512(stream), plane));
+}
+
+/* Scale of each of the 16 lanes of word w: lanes 0–7 are its first 32 weights. scales: 16 groups. */
+INLINE __m512 lane_scales(const float *scales, uint32_t word, int group) {
+    if (group == 32) {
+        __m512i index = _mm512_add_epi32(_mm512_set1_epi32((int)(2 * word)), _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0));
+        return _mm512_permutexvar_ps(index, _mm512_load_ps(scales));
+    }
+    return _mm512_set1_ps(scales[group == 64 ? word : word / 2]);
+}
+
+struct sums {
+    __m512 low[FEW_TOKENS], high[FEW_TOKENS];
+};
+
+/* One word (64 columns) of both rows for all tokens; part collects products of one weight scale. */
+INLINE void word_products(struct pair *r, const struct activations *a, int tokens, uint32_t w, bool two, struct sums *part) {
+    const __m512i low_nibbles = _mm512_set1_epi8(0x0f), high_nibbles = _mm512_set1_epi8((char)0xf0);
+    uint64_t ml = r->mask_low[w], mh = two ? r->mask_high[w] : 0;
+    __m512i low = expand(ml, r->low, low_nibbles, _mm512_set1_epi8(8));
+    __m512i high = two ? expand(mh, r->high, high_nibbles, _mm512_set1_epi8((char)0x80)) : _mm512_setzero_si512();
+    r->low += _mm_popcnt_u64(ml);
+    if (two) r->high += _mm_popcnt_u64(mh);
+    _mm_prefetch(r->ahead, _MM_HINT_T0);
+    r->ahead += 64;
+    for (int t = 0; t < tokens; t++) {
+        __m512i codes = _mm512_load_si512(a->codes + (uint64_t)t * a->stride + 64 * (uint64_t)w);
+        __m512 scale = _mm512_load_ps(a->spread + (uint64_t)t * (a->stride / 4) + 16 * (uint64_t)w);
+        __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low, codes);
+        part->low[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, part->low[t]);
+        if (!two) continue;
+        dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), high, codes);
+        part->high[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, part->high[t]);
+    }
+}
+
+INLINE void zero(struct sums *s, int tokens) {
+    for (int t = 0; t < tokens; t++) s->low[t] = s->high[t] = _mm512_setzero_ps();
+}
+
+/* The products of a pair of rows (of one, the low one, unless two). */
+INLINE void pair_products(const struct plain *p, struct pair *r, const struct activations *a, int tokens, int group, bool two, float *low,
+                          float *high) {
+    struct sums sum, bias;
+    zero(&sum, tokens);
+    zero(&bias, tokens);
+    _Alignas(64) float dl[16], dh[16];
+    const uint32_t words16 = (uint32_t)group / 4; /* words of 16 groups */
+    for (uint32_t g = 0, w = 0; g < p->groups; g += 16) {
+        uint32_t n = p->groups - g < 16 ? p->groups - g : 16, end = w + words16 < p->words ? w + words16 : p->words;
+        __mmask16 m = (__mmask16)((1u << n) - 1);
+        __m512 scale_low = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, r->scale_low + g));
+        __m512 scale_high = two ? _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, r->scale_high + g)) : _mm512_setzero_ps();
+        _mm512_store_ps(dl, scale_low);
+        _mm512_store_ps(dh, scale_high);
+        for (int t = 0; t < tokens; t++) {
+            __m512 s = _mm512_load_ps(a->group_sum + (uint64_t)t * a->sums + g);
+            bias.low[t] = _mm512_fmadd_ps(scale_low, s, bias.low[t]);
+            if (two) bias.high[t] = _mm512_fmadd_ps(scale_high, s, bias.high[t]);
+        }
+        for (uint32_t word = 0; w < end;) {
+            struct sums part;
+            zero(&part, tokens);
+            __m512 by_low = lane_scales(dl, word, group), by_high = lane_scales(dh, word, group);
+            word_products(r, a, tokens, w++, two, &part), word++;
+            if (group == 128 && w < end) word_products(r, a, tokens, w++, two, &part), word++;
+            for (int t = 0; t < tokens; t++) {
+                sum.low[t] = _mm512_fmadd_ps(part.low[t], by_low, sum.low[t]);
+                if (two) sum.high[t] = _mm512_fmadd_ps(part.high[t], by_high, sum.high[t]);
+            }
+        }
+    }
+    for (int t = 0; t < tokens; t++) {
+        low[t] = _mm512_reduce_add_ps(_mm512_fnmadd_ps(bias.low[t], _mm512_set1_ps(8), sum.low[t]));
+        if (two) high[t] = _mm512_reduce_add_ps(_mm512_fnmadd_ps(bias.high[t], _mm512_set1_ps(128), sum.high[t])) / 16;
+    }
+}
+
+INLINE void tiles(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, int tokens,
+                  int group) {
+    for (uint32_t tile = from; tile < to; tile++) {
+        struct tile v = tile_at(p, tile);
+        uint8_t rows[TILE_ROWS];
+        tile_slots(&v, rows);
+        uint64_t bytes = 8 * (uint64_t)(p->offsets[tile + 1] - p->offsets[tile]);
+        struct pair r = {.low = v.stream, .high = v.stream};
+        r.ahead = (const char *)v.masks + (bytes > PREFETCH_BYTES ? bytes : PREFETCH_BYTES);
+        for (uint32_t slot = 0; slot < v.rows; slot += 2) {
+            bool two = slot + 1 < v.rows;
+            r.mask_low = v.masks + (uint64_t)slot * p->words;
+            r.mask_high = r.mask_low + p->words;
+            r.scale_low = v.scales + (uint64_t)slot * p->groups;
+            r.scale_high = r.scale_low + p->groups;
+            float low[FEW_TOKENS], high[FEW_TOKENS];
+            if (two) {
+                pair_products(p, &r, a, tokens, group, true, low, high);
+            } else {
+                pair_products(p, &r, a, tokens, group, false, low, high);
+            }
+            for (int t = 0; t < tokens; t++) {
+                float *row = y + (uint64_t)t * ld + (uint64_t)tile * TILE_ROWS;
+                row[rows[slot]] = low[t];
+                if (two) row[rows[slot + 1]] = high[t];
+            }
+        }
+    }
+}
+
+#define VARIANT(tokens, group)                                                                                             \
+    TARGET static void few_##tokens##_##group(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, \
+                                              float *y, uint64_t ld) {                                                     \
+        tiles(p, from, to, a, y, ld, tokens, group);                                                                       \
+    }
+#define VARIANTS(tokens) VARIANT(tokens, 32) VARIANT(tokens, 64) VARIANT(tokens, 128)
+VARIANTS(1)
+VARIANTS(2)
+VARIANTS(3)
+VARIANTS(4)
+
+void kernel_few(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, void *scratch) {
+    typedef void variant(const struct plain *, uint32_t, uint32_t, const struct activations *, float *, uint64_t);
+    static variant *const by_tokens_and_group[FEW_TOKENS][3] = {
+        {few_1_32, few_1_64, few_1_128},
+        {few_2_32, few_2_64, few_2_128},
+        {few_3_32, few_3_64, few_3_128},
+        {few_4_32, few_4_64, few_4_128},
+    };
+    (void)scratch;
+    by_tokens_and_group[a->tokens - 1][p->group == 128 ? 2 : p->group == 64](p, from, to, a, y, ld);
+}

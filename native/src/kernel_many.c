@@ -1,0 +1,188 @@
+/*
+ * Prefill: many tokens, AVX-512 VNNI + VBMI2. A panel of 32 rows (two tiles)
+ * and up to 512 columns is expanded to u8 codes, transposed so that a register
+ * holds four columns of 16 rows, and multiplied from the cache like a dense
+ * int8 matrix, six tokens at a time.
+ */
+#include "kernel.h"
+
+#include <immintrin.h>
+
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx512vbmi2,f16c,popcnt,bmi2")))
+#define INLINE TARGET static inline __attribute__((always_inline))
+
+enum {
+    TOKENS = 6, /* × 2 tiles: 12 integer and 12 float sums stay in registers */
+    PANEL_WORDS = PANEL_COLS / 64,
+    PANEL_BLOCKS = PANEL_COLS / ACT_BLOCK,
+};
+
+struct panel {
+    /* [tile][quad of columns][row][column of the quad] */
+    _Alignas(64) uint8_t codes[2][PANEL_COLS / 4][TILE_ROWS][4];
+    /* [tile][block of 32 columns][row] */
+    _Alignas(64) float scales[2][PANEL_BLOCKS][TILE_ROWS];
+};
+
+/* Sums of all tokens: [token][tile][row]. */
+typedef float product[2][TILE_ROWS];
+
+uint64_t kernel_scratch_bytes(uint32_t tokens) { return sizeof(struct panel) + (uint64_t)tokens * sizeof(product); }
+
+/* A tile on its way through the columns: where each row is in the stream. */
+struct cursor {
+    struct tile v;
+    uint8_t slot_of_row[TILE_ROWS];
+    const uint8_t *at[TILE_ROWS]; /* by row */
+};
+
+TARGET static void cursor_open(struct cursor *c, const struct plain *p, uint32_t tile) {
+    c->v = tile_at(p, tile);
+    uint8_t rows[TILE_ROWS];
+    tile_slots(&c->v, rows);
+    const uint8_t *at[2] = {c->v.stream, c->v.stream};
+    for (uint32_t slot = 0; slot < c->v.rows; slot++) {
+        c->slot_of_row[rows[slot]] = (uint8_t)slot;
+        c->at[rows[slot]] = at[slot & 1];
+        const uint64_t *mask = c->v.masks + (uint64_t)slot * p->words;
+        for (uint32_t w = 0; w < p->words; w++) at[slot & 1] += _mm_popcnt_u64(mask[w]);
+    }
+}
+
+/* Transposes 16 × 16 dwords. */
+INLINE void transpose(__m512i r[16]) {
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 4) {
+        __m512i a = _mm512_unpacklo_epi32(r[i], r[i + 1]), b = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+        __m512i c = _mm512_unpacklo_epi32(r[i + 2], r[i + 3]), d = _mm512_unpackhi_epi32(r[i + 2], r[i + 3]);
+        t[i] = _mm512_unpacklo_epi64(a, c);
+        t[i + 1] = _mm512_unpackhi_epi64(a, c);
+        t[i + 2] = _mm512_unpacklo_epi64(b, d);
+        t[i + 3] = _mm512_unpackhi_epi64(b, d);
+    }
+    for (int j = 0; j < 4; j++) {
+        __m512i a = _mm512_shuffle_i32x4(t[j], t[j + 4], 0x88), b = _mm512_shuffle_i32x4(t[j], t[j + 4], 0xdd);
+        __m512i c = _mm512_shuffle_i32x4(t[j + 8], t[j + 12], 0x88), d = _mm512_shuffle_i32x4(t[j + 8], t[j + 12], 0xdd);
+        r[j] = _mm512_shuffle_i32x4(a, c, 0x88);
+        r[j + 8] = _mm512_shuffle_i32x4(a, c, 0xdd);
+        r[j + 4] = _mm512_shuffle_i32x4(b, d, 0x88);
+        r[j + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
+    }
+}
+
+/* Expands words [w, w+words) of a tile into the panel; rows that are not there become zeros. */
+TARGET static void fill_codes(struct cursor *c, const struct plain *p, uint32_t w, uint32_t words, uint8_t (*codes)[TILE_ROWS][4]) {
+    const __m512i nibbles = _mm512_set1_epi8(15), pruned = _mm512_set1_epi8(8);
+    for (uint32_t i = 0; i < words; i++) {
+        __m512i r[TILE_ROWS];
+        for (uint32_t row = 0; row < TILE_ROWS; row++) {
+            if (row >= c->v.rows) {
+                r[row] = pruned;
+                continue;
+            }
+            uint32_t slot = c->slot_of_row[row];
+            uint64_t mask = c->v.masks[(uint64_t)slot * p->words + w + i];
+            __m512i bytes = _mm512_loadu_si512(c->at[row]);
+            bytes = _mm512_srl_epi16(bytes, _mm_cvtsi32_si128((int)(slot & 1) * 4));
+            r[row] = _mm512_mask_expand_epi8(pruned, mask, _mm512_and_si512(bytes, nibbles));
+            c->at[row] += _mm_popcnt_u64(mask);
+        }
+        transpose(r);
+        for (int quad = 0; quad < 16; quad++) _mm512_store_si512(codes[16 * i + (uint32_t)quad], r[quad]);
+    }
+}
+
+TARGET static void fill_scales(const struct cursor *c, const struct plain *p, uint32_t w, uint32_t words, float (*scales)[TILE_ROWS]) {
+    for (uint32_t b = 0; b < 2 * words; b++) {
+        uint32_t g = (2 * w + b) * ACT_BLOCK / p->group;
+        for (uint32_t row = 0; row < TILE_ROWS; row++) {
+            bool there = row < c->v.rows && g < p->groups;
+            scales[b][row] = there ? _cvtsh_ss(c->v.scales[(uint64_t)c->slot_of_row[row] * p->groups + g]) : 0;
+        }
+    }
+}
+
+/* Adds the panel's products with n tokens from t on. */
+INLINE void panel_products(const struct panel *q, const struct activations *a, uint32_t t, int n, uint32_t w, uint32_t words,
+                           uint32_t blocks_per_group, product *y) {
+    const int8_t *codes = a->codes + (uint64_t)t * a->stride + 64 * (uint64_t)w;
+    const float *scales = a->scales + (uint64_t)t * a->blocks + 2 * w;
+    const int32_t *bias = a->bias + (uint64_t)t * a->blocks + 2 * w;
+    for (uint32_t b = 0; b < 2 * words;) {
+        __m512 group[2][TOKENS];
+        for (int i = 0; i < n; i++) group[0][i] = group[1][i] = _mm512_setzero_ps();
+        const uint32_t first = b;
+        do {
+            __m512i dot[2][TOKENS];
+            for (int i = 0; i < n; i++) dot[0][i] = dot[1][i] = _mm512_set1_epi32(bias[(uint64_t)i * a->blocks + b]);
+            for (uint32_t quad = 8 * b; quad < 8 * b + 8; quad++) {
+                __m512i c0 = _mm512_load_si512(q->codes[0][quad]), c1 = _mm512_load_si512(q->codes[1][quad]);
+                for (int i = 0; i < n; i++) {
+                    int32_t four;
+                    memcpy(&four, codes + (uint64_t)i * a->stride + 4 * (uint64_t)quad, 4);
+                    __m512i x = _mm512_set1_epi32(four);
+                    dot[0][i] = _mm512_dpbusd_epi32(dot[0][i], c0, x);
+                    dot[1][i] = _mm512_dpbusd_epi32(dot[1][i], c1, x);
+                }
+            }
+            for (int i = 0; i < n; i++) {
+                __m512 s = _mm512_set1_ps(scales[(uint64_t)i * a->blocks + b]);
+                group[0][i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[0][i]), s, group[0][i]);
+                group[1][i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[1][i]), s, group[1][i]);
+            }
+            b++;
+        } while (b < 2 * words && b % blocks_per_group);
+        for (int i = 0; i < n; i++) {
+            for (int tile = 0; tile < 2; tile++) {
+                float *sum = y[t + (uint32_t)i][tile];
+                _mm512_store_ps(sum, _mm512_fmadd_ps(group[tile][i], _mm512_load_ps(q->scales[tile][first]), _mm512_load_ps(sum)));
+            }
+        }
+    }
+}
+
+#define PRODUCTS(n)                                                                                                        \
+    TARGET static void products_##n(const struct panel *q, const struct activations *a, uint32_t t, uint32_t w, uint32_t words, \
+                                    uint32_t per_group, product *y) {                                                      \
+        panel_products(q, a, t, n, w, words, per_group, y);                                                                \
+    }
+PRODUCTS(1)
+PRODUCTS(2)
+PRODUCTS(3)
+PRODUCTS(4)
+PRODUCTS(5)
+PRODUCTS(6)
+
+/* All tokens with one panel. */
+static void panel_tokens(const struct panel *q, const struct activations *a, uint32_t w, uint32_t words, uint32_t per_group, product *y) {
+    typedef void products(const struct panel *, const struct activations *, uint32_t, uint32_t, uint32_t, uint32_t, product *);
+    static products *const by_tokens[TOKENS + 1] = {NULL, products_1, products_2, products_3, products_4, products_5, products_6};
+    for (uint32_t t = 0; t < a->tokens;) {
+        uint32_t n = a->tokens - t < TOKENS ? a->tokens - t : TOKENS;
+        by_tokens[n](q, a, t, w, words, per_group, y);
+        t += n;
+    }
+}
+
+void kernel_many(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, void *scratch) {
+    struct panel *q = scratch;
+    product *sums = (product *)(q + 1);
+    for (uint32_t tile = from; tile < to; tile += 2) {
+        struct cursor c[2] = {0};
+        cursor_open(&c[0], p, tile);
+        if (tile + 1 < to) cursor_open(&c[1], p, tile + 1);
+        memset(sums, 0, (uint64_t)a->tokens * sizeof *sums);
+        for (uint32_t w = 0; w < p->words; w += PANEL_WORDS) {
+            uint32_t words = p->words - w < PANEL_WORDS ? p->words - w : PANEL_WORDS;
+            for (int i = 0; i < 2; i++) {
+                fill_codes(&c[i], p, w, words, q->codes[i]);
+                fill_scales(&c[i], p, w, words, q->scales[i]);
+            }
+            panel_tokens(q, a, w, words, p->group / ACT_BLOCK, sums);
+        }
+        for (uint32_t t = 0; t < a->tokens; t++) {
+            for (int i = 0; i < 2; i++)
+                memcpy(y + t * ld + (tile + (uint32_t)i) * (uint64_t)TILE_ROWS, sums[t][i], c[i].v.rows * sizeof(float));
+        }
+    }
+}

@@ -1,0 +1,241 @@
+/*
+ * How the plugin gets into llama.cpp. ggml loads the library named in
+ * GGML_BACKEND_PATH after its own backends and calls ggml_backend_init. We find
+ * ggml's functions through the caller, check that its structures are the ones
+ * we know, and put our buffer type in front of the CPU backend's own. ggml's
+ * threads then call our products like any other.
+ *
+ * Whatever is not as expected ends in one line on stderr and a null result:
+ * llama.cpp runs as if the plugin were not there.
+ */
+#include "plugin.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct ggml_api ggml;
+
+void besa_log(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    char line[512];
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    fprintf(stderr, "besa: %s\n", line);
+}
+
+/* The library that contains an address. */
+static void *library_of(void *address) {
+    Dl_info info;
+    if (!dladdr(address, &info) || !info.dli_fname) return NULL;
+    return dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+}
+
+struct symbol {
+    const char *name;
+    void *to; /* a pointer to function */
+};
+
+/* Looks symbols up; the first that is missing is named in the result. */
+static const char *find_symbols(void *library, const struct symbol *symbols, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        void *found = dlsym(library, symbols[i].name);
+        if (!found) return symbols[i].name;
+        memcpy(symbols[i].to, &found, sizeof found);
+    }
+    return NULL;
+}
+
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+
+static const char *find_registry(void *libggml) {
+    const struct symbol symbols[] = {
+        {"ggml_backend_reg_by_name", &ggml.reg_by_name},
+        {"ggml_backend_reg_dev_get", &ggml.reg_dev_get},
+        {"ggml_backend_buffer_init", &ggml.buffer_init},
+        {"ggml_backend_buft_alloc_buffer", &ggml.buft_alloc_buffer},
+        {"ggml_backend_buft_get_alloc_size", &ggml.buft_get_alloc_size},
+        {"ggml_backend_buft_is_host", &ggml.buft_is_host},
+        {"ggml_backend_buffer_free", &ggml.buffer_free},
+        {"ggml_backend_buffer_get_base", &ggml.buffer_get_base},
+        {"ggml_nbytes", &ggml.nbytes},
+    };
+    return find_symbols(libggml, symbols, COUNT(symbols));
+}
+
+static const char *find_cpu(void *libcpu) {
+    const struct symbol symbols[] = {
+        {"_Z39ggml_backend_cpu_get_extra_buffer_typesv", &ggml.extra_buffer_types},
+        {"ggml_backend_cpu_buffer_type", &ggml.cpu_buffer_type},
+        {"ggml_barrier", &ggml.barrier},
+        {"ggml_threadpool_chunk_set", &ggml.chunk_set},
+        {"ggml_threadpool_chunk_add", &ggml.chunk_add},
+    };
+    return find_symbols(libcpu, symbols, COUNT(symbols));
+}
+
+/* Whether a C++ class has as many virtual functions as we know of, by the size of its table. */
+static bool vtable_has(void *library, const char *symbol, size_t functions) {
+    void *table = dlsym(library, symbol);
+    Dl_info info;
+    ElfW(Sym) *sym = NULL;
+    if (!table || !dladdr1(table, &info, (void **)&sym, RTLD_DL_SYMENT) || !sym) return false;
+    return sym->st_size == (2 + functions) * sizeof(void *); /* offset to top, type information */
+}
+
+/* The CPU backend: its registration, device, buffer type, and one buffer. */
+static const char *check_backend(void) {
+    struct ggml_reg *reg = ggml.reg_by_name("CPU");
+    if (reg->api_version != GGML_BACKEND_API_VERSION) return "its backend API has another version";
+    ggml.cpu_device = ggml.reg_dev_get(reg, 0);
+    struct ggml_buft *buft = ggml.cpu_buffer_type();
+    if (!ggml.cpu_device || !buft || reg->iface.get_device(reg, 0) != ggml.cpu_device) return "its registration is laid out differently";
+    struct ggml_buffer *buffer = ggml.buft_alloc_buffer(buft, 4096);
+    if (!buffer) return "it has no memory";
+    bool same = buffer->buft == buft && buffer->size >= 4096 && buffer->size <= 8192 && buffer->usage == 0 &&
+                buffer->iface.get_base(buffer) == ggml.buffer_get_base(buffer);
+    ggml.buffer_free(buffer);
+    return same ? NULL : "its buffers are laid out differently";
+}
+
+/* A product of two small tensors, built by ggml and read through our declarations. */
+static const char *check_tensors(void *libggml) {
+    struct init_params {
+        size_t bytes;
+        void *memory;
+        bool no_alloc;
+    };
+    struct ggml_context;
+    struct ggml_context *(*init)(struct init_params);
+    void (*release)(struct ggml_context *);
+    struct ggml_tensor *(*new_2d)(struct ggml_context *, int, int64_t, int64_t), *(*set_name)(struct ggml_tensor *, const char *);
+    struct ggml_tensor *(*mul_mat)(struct ggml_context *, struct ggml_tensor *, struct ggml_tensor *);
+    const char *(*op_name)(int);
+    const struct symbol symbols[] = {
+        {"ggml_init", &init},         {"ggml_free", &release},    {"ggml_new_tensor_2d", &new_2d},
+        {"ggml_set_name", &set_name}, {"ggml_mul_mat", &mul_mat}, {"ggml_op_name", &op_name},
+    };
+    if (find_symbols(libggml, symbols, COUNT(symbols))) return "it lacks the tensor functions";
+    struct ggml_context *ctx = init((struct init_params){.bytes = 1 << 16, .no_alloc = true});
+    if (!ctx) return "it has no memory";
+    struct ggml_tensor *w = set_name(new_2d(ctx, TYPE_Q4_0, 64, 48), "besa"), *x = new_2d(ctx, TYPE_F32, 64, 3);
+    struct ggml_tensor *y = mul_mat(ctx, w, x);
+    bool same = w->type == TYPE_Q4_0 && w->ne[0] == 64 && w->ne[1] == 48 && w->ne[2] == 1 && w->ne[3] == 1 && w->nb[0] == 18 &&
+                w->nb[1] == 36 && !w->buffer && !w->data && !w->extra && !w->view_src && !strcmp(w->name, "besa") && x->nb[0] == 4 &&
+                y->src[0] == w && y->src[1] == x && !y->src[2] && y->ne[0] == 48 && y->ne[1] == 3 && y->type == TYPE_F32 &&
+                y->op > 0 && !strcmp(op_name(y->op), "MUL_MAT");
+    if (same) ggml.op_mul_mat = y->op;
+    release(ctx);
+    return same ? NULL : "its tensors are laid out differently";
+}
+
+/* The C++ side: list of buffer types and the classes behind them. */
+static const char *check_extra(void *libcpu) {
+    if (!vtable_has(libcpu, "_ZTVN4ggml3cpu17extra_buffer_typeE", 4) || !vtable_has(libcpu, "_ZTVN4ggml3cpu13tensor_traitsE", 4))
+        return "its extra buffer types have other functions";
+    const struct cxx_vector *list = ggml.extra_buffer_types();
+    if (list->begin > list->end || list->end > list->capacity || list->capacity - list->begin > 64 || (list->end && !list->begin))
+        return "its list of buffer types is laid out differently";
+    for (struct ggml_buft **it = list->begin; it != list->end; it++) {
+        if (!*it || (*it)->device != ggml.cpu_device) return "its buffer types are laid out differently";
+    }
+    return NULL;
+}
+
+/* Puts our buffer type in front. The list's memory comes from C++'s allocator, which will free it. */
+static const char *insert(void *libcpu) {
+    struct cxx_vector *list = ggml.extra_buffer_types();
+    struct ggml_buft *ours = besa_buffer_type(ggml.cpu_device);
+    size_t n = (size_t)(list->end - list->begin);
+    for (size_t i = 0; i < n; i++) {
+        if (list->begin[i] == ours) return NULL; /* loaded a second time */
+    }
+    void *(*allocate)(size_t);
+    void (*release)(void *);
+    const struct symbol symbols[] = {{"_Znwm", &allocate}, {"_ZdlPv", &release}};
+    if (find_symbols(libcpu, symbols, COUNT(symbols))) return "C++'s allocator is out of reach";
+    struct ggml_buft **grown = allocate((n + 1) * sizeof *grown);
+    grown[0] = ours;
+    if (n) memcpy(grown + 1, list->begin, n * sizeof *grown);
+    if (list->begin) release(list->begin);
+    list->begin = grown;
+    list->end = list->capacity = grown + n + 1;
+    return NULL;
+}
+
+/* Finds ggml from an address in it, checks it, and joins. Returns NULL or why not. */
+static const char *join(void *caller) {
+    static char missing[128];
+    void *libggml = library_of(caller);
+    const char *wrong = libggml ? find_registry(libggml) : "the caller's library";
+    if (!wrong && !ggml.reg_by_name("CPU")) return "it has no CPU backend";
+    void *libcpu = wrong ? NULL : library_of((void *)ggml.reg_by_name("CPU")->iface.get_name);
+    if (!wrong) wrong = libcpu ? find_cpu(libcpu) : "the CPU backend's library";
+    if (wrong) {
+        snprintf(missing, sizeof missing, "it lacks %s", wrong);
+        return missing;
+    }
+    if ((wrong = check_backend()) || (wrong = check_tensors(libggml)) || (wrong = check_extra(libcpu))) return wrong;
+    return insert(libcpu);
+}
+
+static const char *reg_name(struct ggml_reg *reg) {
+    (void)reg;
+    return "BESA";
+}
+
+static size_t reg_device_count(struct ggml_reg *reg) {
+    (void)reg;
+    return 0; /* ggml's CPU device does the work */
+}
+
+static struct ggml_dev *reg_device(struct ggml_reg *reg, size_t i) {
+    (void)reg;
+    (void)i;
+    return NULL;
+}
+
+static void *reg_proc_address(struct ggml_reg *reg, const char *name) {
+    (void)reg;
+    (void)name;
+    return NULL;
+}
+
+/* What BESA_NATIVE and the processor allow: NULL to go on, else why not. */
+static const char *forbidden(void) {
+    const char *mode = getenv("BESA_NATIVE");
+    if (mode && !strcmp(mode, "off")) return "off: BESA_NATIVE=off";
+    if (mode && *mode && strcmp(mode, "extra")) return "off: BESA_NATIVE is neither extra nor off";
+    if (!kernel_supported()) return "off: no AVX-512 VBMI2";
+    return NULL;
+}
+
+/* Called by ggml. */
+__attribute__((visibility("default"))) int ggml_backend_score(void) {
+    const char *why = forbidden();
+    if (!why) return 1;
+    besa_log("native execution is %s", why);
+    stats_kernel(why);
+    return 0;
+}
+
+__attribute__((visibility("default"), noinline)) struct ggml_reg *ggml_backend_init(void) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static struct ggml_reg reg = {GGML_BACKEND_API_VERSION, {reg_name, reg_device_count, reg_device, reg_proc_address}, NULL};
+    void *caller = __builtin_return_address(0);
+    if (forbidden()) return NULL;
+    pthread_mutex_lock(&lock);
+    const char *wrong = join(caller);
+    pthread_mutex_unlock(&lock);
+    if (wrong) {
+        besa_log("native execution is off: this llama.cpp is not supported, %s", wrong);
+        stats_kernel("off: unknown llama.cpp");
+        return NULL;
+    }
+    stats_kernel("avx512-vbmi2");
+    return &reg;
+}
