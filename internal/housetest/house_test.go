@@ -17,24 +17,26 @@ import (
 // mayImport lists, for every package, the packages of this module that it may
 // import. Data flows one way, so this is the whole architecture.
 var mayImport = map[string][]string{
-	"cmd/besa": {"besa", "convert", "eval", "gguf", "sparsefmt", "internal/corpus", "internal/demomodel", "internal/kernel"},
+	"cmd/besa": {"besa", "convert", "eval", "gguf", "native", "sparsefmt", "internal/corpus", "internal/demomodel", "internal/kernel"},
 	"convert": {"besa", "gguf", "sparsefmt", "internal/corpus", "internal/decoder", "internal/kernel", "internal/model",
 		"internal/tokenizer"},
-	"eval":               {"gguf", "sparsefmt", "internal/corpus", "internal/kernel", "internal/libffi", "internal/model", "internal/tokenizer"},
-	"besa":               {"internal/decoder", "internal/kernel", "internal/linalg"},
-	"internal/model":     {"gguf", "sparsefmt", "internal/decoder", "internal/kernel"},
-	"internal/tokenizer": {"gguf"},
-	"internal/decoder":   {"internal/kernel"},
-	"sparsefmt":          {"gguf"},
-	"gguf":               {},
-	"internal/kernel":    {},
-	"internal/linalg":    {"internal/kernel"},
-	"internal/corpus":    {},
-	"internal/libffi":    {},
-	"internal/demomodel": {"gguf"}, // its test reads the model
-	"internal/housetest": {},
-	"internal/golden":    {},
-	"internal/assets":    {},
+	"eval":                {"gguf", "sparsefmt", "internal/corpus", "internal/kernel", "internal/libffi", "internal/model", "internal/tokenizer"},
+	"besa":                {"internal/decoder", "internal/kernel", "internal/linalg"},
+	"internal/model":      {"gguf", "sparsefmt", "internal/decoder", "internal/kernel"},
+	"internal/tokenizer":  {"gguf"},
+	"internal/decoder":    {"internal/kernel"},
+	"sparsefmt":           {"gguf"},
+	"gguf":                {},
+	"internal/kernel":     {},
+	"internal/linalg":     {"internal/kernel"},
+	"internal/corpus":     {},
+	"native":              {"gguf", "sparsefmt"}, // its tests compare with the format
+	"scripts/bench-model": {"gguf"},
+	"internal/libffi":     {},
+	"internal/demomodel":  {"gguf"}, // its test reads the model
+	"internal/housetest":  {},
+	"internal/golden":     {},
+	"internal/assets":     {},
 }
 
 // testOnly may be imported by tests anywhere, and by nothing else.
