@@ -257,61 +257,6 @@ func groupFor(cols, want int) int {
 	return want
 }
 
-func (s *session) learnsClipping() bool { return s.opts.Grid != GridNone && s.opts.ClipLR > 0 }
-
-// learn minimises the reconstruction loss over allocations and clipping
-// strengths together, one window a step.
-func (s *session) learn(ctx context.Context) error {
-	grads := s.Engine.NewGradients()
-	dout := kernel.NewMat[float32](s.Engine.Tokens, s.Engine.Hidden)
-	opts := s.optimizers()
-	n := s.In.Len()
-	total := s.learned + s.opts.Refine.Passes*(n-heldOut(n))
-	for step := range s.learned {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		loss, err := s.step(step%n, dout, grads)
-		if err != nil {
-			return err
-		}
-		if math.IsNaN(loss.Loss) || math.IsInf(loss.Loss, 0) {
-			return fmt.Errorf("loss at step %d is %v: the model or the calibration data holds values that are not finite", step+1, loss.Loss)
-		}
-		s.steps = append(s.steps, loss)
-		for _, o := range opts {
-			o.step()
-		}
-		if s.Step != nil {
-			s.Step(step+1, total)
-		}
-	}
-	return nil
-}
-
-func (s *session) optimizers() []optimizer {
-	var logits []param
-	for _, a := range s.alloc {
-		logits = append(logits, param{a.Logits, a.Grad})
-	}
-	var allocation optimizer = newProdigy(s.pool, s.opts.DCoef, logits...)
-	if s.opts.Optimizer == OptimizerAdamW {
-		// Without decay: logits have no value that they should shrink to.
-		allocation = newAdam(s.pool, s.opts.LR, logits...)
-	}
-	opts := []optimizer{allocation}
-	if s.learnsClipping() {
-		var raws []param
-		for _, c := range s.clip {
-			for i := range c.raw {
-				raws = append(raws, param{c.raw[i], c.rawGrad[i]})
-			}
-		}
-		opts = append(opts, newAdam(s.pool, s.opts.ClipLR, raws...))
-	}
-	return opts
-}
-
 // update brings allocations, grids and masked weights in line with the logits.
 func (s *session) update() {
 	for l := range decoder.NumLinears {
@@ -365,11 +310,18 @@ func (s *session) step(window int, dout kernel.Mat[float32], grads *decoder.Grad
 	loss.Sparsity = s.expected()
 	term, dSparsity := penalty(s.opts.Loss, s.opts.Lambda, loss.Sparsity, s.opts.Sparsity)
 	loss.Loss += term
+	s.maskGradients(grads, dSparsity)
+	return loss, nil
+}
+
+// maskGradients takes the gradients with respect to the masked weights, and
+// that of the penalty with respect to the block's sparsity, to what is learned.
+func (s *session) maskGradients(grads *decoder.Gradients[float32], dSparsity float64) {
 	for l := range decoder.NumLinears {
 		w := s.Block.W[l]
-		s.alloc[l].Backward(s.pool, s.rank[l], w, grads.W[l], s.clip[l], float32(dSparsity*float64(w.Cols)/float64(s.params)))
+		dAlpha := float32(dSparsity * float64(w.Cols) / float64(s.params))
+		s.alloc[l].Backward(s.pool, s.rank[l], w, grads.W[l], s.clip[l], dAlpha)
 	}
-	return loss, nil
 }
 
 // settleCounts turns what the last step left into counts that meet the target

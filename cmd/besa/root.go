@@ -104,7 +104,7 @@ ordinary one for any llama.cpp-based application.`,
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)
-	root.AddCommand(newConvert(std), newExpand(std), newVerify(std), newInspect(std), newEval(std), newDemo(std))
+	root.AddCommand(newConvert(std), newExpand(std), newVerify(std), newInspect(std), newEval(std), newDemo(std), newBench(std))
 	return root
 }
 

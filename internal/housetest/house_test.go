@@ -17,9 +17,12 @@ import (
 // mayImport lists, for every package, the packages of this module that it may
 // import. Data flows one way, so this is the whole architecture.
 var mayImport = map[string][]string{
-	"cmd/besa": {"besa", "convert", "eval", "gguf", "native", "sparsefmt", "internal/corpus", "internal/demomodel", "internal/kernel"},
+	"cmd/besa": {"besa", "convert", "eval", "gguf", "native", "sparsefmt", "internal/corpus", "internal/demomodel", "internal/enginebench",
+		"internal/kernel"},
 	"convert": {"besa", "gguf", "sparsefmt", "internal/corpus", "internal/decoder", "internal/kernel", "internal/model",
 		"internal/tokenizer"},
+	"internal/enginebench": {"besa", "internal/decoder", "internal/kernel"},
+
 	"eval":                {"gguf", "sparsefmt", "internal/corpus", "internal/kernel", "internal/libffi", "internal/model", "internal/tokenizer"},
 	"besa":                {"internal/decoder", "internal/kernel", "internal/linalg"},
 	"internal/model":      {"gguf", "sparsefmt", "internal/decoder", "internal/kernel"},

@@ -1,0 +1,99 @@
+package enginebench
+
+import (
+	"time"
+
+	"besa/internal/kernel"
+)
+
+// keys of Peaks that rows refer to.
+const (
+	peakFP32 = "fp32_gflops"
+	peakRead = "read_gbytes_per_second"
+)
+
+// peakTime is how long a peak is measured.
+const peakTime = 200 * time.Millisecond
+
+// peaks measures the machine before anything else runs.
+func (b *bench) peaks() {
+	p := &b.report.Peaks
+	b.arithmetic()
+	one := kernel.NewPool(1)
+	defer one.Close()
+	m := newMemory(b.pool)
+	p.ReadOne, p.CopyOne = m.read(one), m.copy(one)
+	p.Read, p.Copy = m.read(b.pool), m.copy(b.pool)
+}
+
+// arithmetic raises the arithmetic peaks to what is measured now: other work
+// on the machine, which rows share, only ever lowers one measurement.
+func (b *bench) arithmetic() {
+	p := &b.report.Peaks
+	p.FP32One = max(p.FP32One, kernel.PeakGFLOPS(peakTime, 1))
+	p.FP32 = max(p.FP32, p.FP32One, kernel.PeakGFLOPS(peakTime, b.pool.Threads()))
+}
+
+// finish measures the arithmetic peaks once more and relates all rows to the
+// highest figures.
+func (b *bench) finish() {
+	b.arithmetic()
+	for i := range b.report.Rows {
+		r := &b.report.Rows[i]
+		switch r.Peak {
+		case peakFP32:
+			r.Percent = 100 * r.Rate / b.report.Peaks.FP32
+		case peakRead:
+			r.Percent = 100 * r.Rate / b.report.Peaks.Read
+		}
+	}
+}
+
+// memory is two matrices far larger than the caches.
+type memory struct{ a, b kernel.Mat[float32] }
+
+func newMemory(p *kernel.Pool) memory {
+	const rows, cols = 2048, 16384 // 128 MiB each
+	m := memory{kernel.NewMat[float32](rows, cols), kernel.NewMat[float32](rows, cols)}
+	kernel.Copy(p, m.a, m.b) // the system hands out pages when they are first written
+	return m
+}
+
+func (m memory) bytes() float64 { return float64(4 * len(m.a.Data)) }
+
+// read returns 10⁹ bytes per second read from two streams.
+func (m memory) read(p *kernel.Pool) float64 {
+	t := best(5, func() {
+		p.For(m.a.Rows, m.a.Rows/p.Threads()+1, func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				kernel.Dot(m.a.Row(i), m.b.Row(i))
+			}
+		})
+	})
+	return 2 * m.bytes() / t / 1e9
+}
+
+// copy returns 10⁹ bytes per second read and written.
+func (m memory) copy(p *kernel.Pool) float64 {
+	t := best(5, func() {
+		p.For(m.a.Rows, m.a.Rows/p.Threads()+1, func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				copy(m.b.Row(i), m.a.Row(i))
+			}
+		})
+	})
+	return 2 * m.bytes() / t / 1e9
+}
+
+// best runs f that many times and returns the shortest time in seconds.
+func best(times int, f func()) float64 {
+	shortest := 0.0
+	for i := range times {
+		start := time.Now()
+		f()
+		if t := time.Since(start).Seconds(); i == 0 || t < shortest {
+			shortest = t
+		}
+	}
+	return shortest
+}

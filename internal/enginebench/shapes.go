@@ -1,0 +1,93 @@
+package enginebench
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"besa/internal/decoder"
+	"besa/internal/kernel"
+)
+
+// shape is a block and the window that it runs on.
+type shape struct {
+	name   string
+	config decoder.Config
+	tokens int
+}
+
+func (s shape) text() string { return fmt.Sprintf("%s, %d tokens", s.name, s.tokens) }
+
+func llama(name string, hidden, ffn, heads, kvHeads, tokens int) shape {
+	return shape{name, decoder.Config{
+		Hidden: hidden, FFN: ffn, Heads: heads, KVHeads: kvHeads, HeadDim: hidden / heads,
+		Eps: 1e-5, RopeDim: hidden / heads, RopeBase: 1e4, RopeScale: 1,
+	}, tokens}
+}
+
+var (
+	llama7B = llama("LLaMA-7B's block", 4096, 11008, 32, 32, 2048)
+	smolLM2 = llama("SmolLM2-135M's block", 576, 1536, 9, 3, 512)
+	small   = llama("a 12.8 M block", 1024, 2816, 8, 8, 512) // its matrices exceed the caches
+)
+
+// large is the shape of the sections that are about a large model.
+func (b *bench) large() shape {
+	if b.opts.Quick {
+		return small
+	}
+	return llama7B
+}
+
+// bytes estimates the memory of a step: weights, masked weights and gradients
+// in float32, ranks, activations and their gradients, allocation and optimiser.
+func (s shape) bytes() int64 {
+	c := s.config
+	rows := 0
+	for l := range decoder.NumLinears {
+		r, _ := c.Shape(l)
+		rows += r
+	}
+	const candidates, perCandidate = 101, 4 + 4 // values of the allocation and of the optimiser
+	return int64(weights(c))*(3*4+2) + int64(s.tokens)*4*int64(9*c.Hidden+8*c.QDim()+5*c.FFN) + int64(rows)*candidates*perCandidate*4
+}
+
+// ErrMemory marks a run that does not fit into memory.
+var ErrMemory = errors.New("not enough memory")
+
+// checkMemory refuses shapes that would have to be swapped.
+func (b *bench) checkMemory() error {
+	need := b.large().bytes()
+	if !b.wants("step") && !b.wants("mask") || b.opts.Memory <= 0 || need <= b.opts.Memory {
+		return nil
+	}
+	return fmt.Errorf("%w: a step on %s needs %.1f GiB, %.1f GiB may be used; --quick measures a small block",
+		ErrMemory, b.large().name, float64(need)/(1<<30), float64(b.opts.Memory)/(1<<30))
+}
+
+func randomBlock(p *kernel.Pool, c decoder.Config) *decoder.Block[float32] {
+	b := &decoder.Block[float32]{AttnNorm: ones(c.Hidden), FFNNorm: ones(c.Hidden)}
+	for l := range decoder.NumLinears {
+		rows, cols := c.Shape(l)
+		b.W[l] = randomMatrix(p, rows, cols, 1/math.Sqrt(float64(cols)))
+	}
+	return b
+}
+
+func ones(n int) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = 1
+	}
+	return v
+}
+
+// window is a calibration set of one window.
+type window struct{ m kernel.Mat[float32] }
+
+func (w window) Len() int                              { return 1 }
+func (w window) Load(int) (kernel.Mat[float32], error) { return w.m, nil }
+func (w window) Store(_ int, m kernel.Mat[float32]) error {
+	kernel.Copy(nil, w.m, m)
+	return nil
+}
