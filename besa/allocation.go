@@ -71,14 +71,7 @@ func (a *Allocation) smooth(value, slope, logits []float32) {
 		}
 		return
 	}
-	for k, l := range logits {
-		value[k] = -l
-	}
-	kernel.Exp(value, value)
-	for k, e := range value {
-		s := 1 / (1 + e)
-		value[k], slope[k] = s, s*(1-s)
-	}
+	kernel.Sigmoid(value, slope, logits)
 }
 
 // Update recomputes β, α and the prune counts from the logits.

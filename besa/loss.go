@@ -11,35 +11,29 @@ import (
 // the reference does not count, or the paper's Σ_t,c (out − ref)². It writes the
 // gradient with respect to out to grad.
 func reconstruction(p *kernel.Pool, form LossForm, out, ref, grad kernel.Mat[float32]) float64 {
-	const width = 32 // columns per unit of work
+	const width = 64 // columns per unit of work
 	units := (out.Cols + width - 1) / width
 	sums := make([]float64, units)
 	p.For(units, 1, func(u0, u1 int) {
-		var norm [width]float64
-		var inv [width]float32
+		var norms, weights [width]float32
 		for u := u0; u < u1; u++ {
 			lo, hi := u*width, min((u+1)*width, out.Cols)
-			clear(norm[:])
+			norm, weight := norms[:hi-lo], weights[:hi-lo]
+			clear(norm)
 			for t := range ref.Rows {
-				for j, v := range ref.Row(t)[lo:hi] {
-					norm[j] += float64(v) * float64(v)
-				}
+				r := ref.Row(t)[lo:hi]
+				kernel.MulAdd(norm, r, r)
 			}
 			for j, n := range norm {
-				inv[j] = 0
+				weight[j] = 1 / (n * float32(out.Cols))
 				if form == LossPaper {
-					inv[j] = 1
-				} else if n > 0 {
-					inv[j] = float32(1 / (n * float64(out.Cols)))
+					weight[j] = 1
+				} else if !(weight[j] <= math.MaxFloat32) { // zero throughout, or as good as
+					weight[j] = 0
 				}
 			}
 			for t := range out.Rows {
-				o, r, g := out.Row(t)[lo:hi], ref.Row(t)[lo:hi], grad.Row(t)[lo:hi]
-				for j, v := range o {
-					d := v - r[j]
-					sums[u] += float64(d * d * inv[j])
-					g[j] = 2 * d * inv[j]
-				}
+				sums[u] += float64(kernel.WeightedError(grad.Row(t)[lo:hi], out.Row(t)[lo:hi], ref.Row(t)[lo:hi], weight))
 			}
 		}
 	})

@@ -87,10 +87,7 @@ func (o *prodigy) step() {
 	for i, p := range o.params {
 		st := &o.state[i]
 		forChunks(o.pool, len(p.value), func(_, lo, hi int) {
-			value, m, v := p.value[lo:hi], st.m[lo:hi], st.v[lo:hi]
-			for j := range value {
-				value[j] -= float32(d) * m[j] / (sqrt32(v[j]) + eps)
-			}
+			kernel.Descend(p.value[lo:hi], st.m[lo:hi], st.v[lo:hi], float32(d), 1, eps)
 		})
 	}
 }
@@ -104,14 +101,10 @@ func (o *prodigy) accumulate(st *prodigyState, p param, beta3 float64) (dot, abs
 	b2, g2 := float32(prodigyBeta2), float32(d*d*(1-prodigyBeta2))
 	b3, g3 := float32(beta3), float32(d/prodigyD0*d)
 	forChunks(o.pool, n, func(c, lo, hi int) {
-		for j := lo; j < hi; j++ {
-			g := p.grad[j]
-			dots[c] += float64(g) * float64(st.start[j]-p.value[j])
-			st.m[j] = b1*st.m[j] + g1*g
-			st.v[j] = b2*st.v[j] + g2*g*g
-			st.s[j] = b3*st.s[j] + g3*g
-			sums[c] += float64(abs32(st.s[j]))
-		}
+		grad := p.grad[lo:hi]
+		kernel.Moments(st.m[lo:hi], st.v[lo:hi], grad, b1, g1, b2, g2)
+		dot, abs := kernel.Drift(st.s[lo:hi], grad, st.start[lo:hi], p.value[lo:hi], b3, g3)
+		dots[c], sums[c] = float64(dot), float64(abs)
 	})
 	for c := range dots {
 		dot += dots[c]
@@ -119,8 +112,6 @@ func (o *prodigy) accumulate(st *prodigyState, p param, beta3 float64) (dot, abs
 	}
 	return dot, abs
 }
-
-func sqrt32(v float32) float32 { return float32(math.Sqrt(float64(v))) }
 
 // adam is Adam (Kingma and Ba, 2015) with bias correction.
 type adam struct {
@@ -154,12 +145,8 @@ func (o *adam) step() {
 	for i, p := range o.params {
 		m, v := o.m[i], o.v[i]
 		forChunks(o.pool, len(p.value), func(_, lo, hi int) {
-			for j := lo; j < hi; j++ {
-				g := p.grad[j]
-				m[j] = adamBeta1*m[j] + (1-adamBeta1)*g
-				v[j] = adamBeta2*v[j] + (1-adamBeta2)*g*g
-				p.value[j] -= size * m[j] / (sqrt32(v[j])*inv + adamEps)
-			}
+			kernel.Moments(m[lo:hi], v[lo:hi], p.grad[lo:hi], adamBeta1, 1-adamBeta1, adamBeta2, 1-adamBeta2)
+			kernel.Descend(p.value[lo:hi], m[lo:hi], v[lo:hi], size, inv, adamEps)
 		})
 	}
 }

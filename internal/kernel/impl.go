@@ -14,6 +14,7 @@ type implementation struct {
 	gemm    microKernel[float32]
 	vec     vectorKernels[float32]
 	ranked  rankedKernels
+	learn   learnKernels
 	peak    func(n int) (flops int) // runs n rounds of nothing but its multiply-adds
 }
 
@@ -25,6 +26,7 @@ var implementations = append([]*implementation{{
 	gemm:    genericKernel[float32](),
 	vec:     genericVectors[float32](),
 	ranked:  genericRanked(),
+	learn:   genericLearn(),
 	peak:    peakGeneric,
 }}, archImplementations...)
 

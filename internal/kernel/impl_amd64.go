@@ -21,7 +21,9 @@ var archImplementations = []*implementation{
 			mulScaled: mulScaledAVX2, dot3: dot3AVX2, normGrad: normGradAVX2, normGradAdd: normGradAddAVX2,
 			rotate: rotateAVX2, rotatePairs: rotatePairsAVX2},
 		ranked: rankedAVX2,
-		peak:   func(n int) int { peakAVX2(n); return n * peakMulAdds * 2 * 8 },
+		learn: learnKernels{sigmoid: sigmoidAVX2, mulAdd: mulAddAVX2, loss: lossAVX2,
+			moments: momentsAVX2, descend: descendAVX2, drift: driftAVX2},
+		peak: func(n int) int { peakAVX2(n); return n * peakMulAdds * 2 * 8 },
 	},
 	{
 		name: "avx512",
@@ -35,7 +37,9 @@ var archImplementations = []*implementation{
 			mulScaled: mulScaledAVX512, dot3: dot3AVX512, normGrad: normGradAVX512, normGradAdd: normGradAddAVX512,
 			rotate: rotateAVX512, rotatePairs: rotatePairsAVX512},
 		ranked: rankedAVX512,
-		peak:   func(n int) int { peakAVX512(n); return n * peakMulAdds * 2 * 16 },
+		learn: learnKernels{sigmoid: sigmoidAVX512, mulAdd: mulAddAVX512, loss: lossAVX512,
+			moments: momentsAVX512, descend: descendAVX512, drift: driftAVX512},
+		peak: func(n int) int { peakAVX512(n); return n * peakMulAdds * 2 * 16 },
 	},
 }
 

@@ -24,6 +24,7 @@ var families = map[string]func(){
 	"vec":    func() { eachISA(vectors); eachISA(exponentials); eachISA(norms) },
 	"peak":   func() { eachISA(peak); pause() },
 	"ranked": func() { eachISA(ranked) },
+	"learn":  func() { eachISA(learn) },
 }
 
 func main() {
