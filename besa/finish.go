@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"besa/internal/decoder"
+	"besa/internal/kernel"
 )
 
 // finish fixes masks, weights and codes.
@@ -50,30 +51,46 @@ func (c *clipping) stored() (steps []uint16, zeros []uint8) {
 // handOver runs the pruned block and replaces the windows by its output.
 func (s *session) handOver(ctx context.Context, res *Result) error {
 	var diff, norm float64
-	for i := range s.In.Len() {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		x, err := s.In.Load(i)
-		if err != nil {
-			return err
-		}
+	err := Advance(ctx, s.Engine, &s.masked, s.acts, s.In, func(i int, out kernel.Mat[float32]) error {
 		ref, err := s.Ref.Load(i)
 		if err != nil {
 			return err
 		}
-		if err := s.Engine.Forward(&s.masked, x, s.acts); err != nil {
-			return err
-		}
-		d, n := squaredError(s.acts.Out, ref)
+		d, n := squaredError(out, ref)
 		diff += d
 		norm += n
-		if err := s.In.Store(i, s.acts.Out); err != nil {
-			return err
-		}
-	}
+		return nil
+	})
 	if norm > 0 {
 		res.Error = math.Sqrt(diff / norm)
+	}
+	return err
+}
+
+// Advance replaces every window by block b's output on it, after showing that
+// to see, which may be nil. PruneBlock ends with it; with the weights as stored
+// it does again, to the last bit, what PruneBlock did.
+func Advance(ctx context.Context, eng *decoder.Engine[float32], b *decoder.Block[float32], acts *decoder.Activations[float32],
+	w Windows, see func(i int, out kernel.Mat[float32]) error) error {
+	for i := range w.Len() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		x, err := w.Load(i)
+		if err != nil {
+			return err
+		}
+		if err := eng.Forward(b, x, acts); err != nil {
+			return err
+		}
+		if see != nil {
+			if err := see(i, acts.Out); err != nil {
+				return err
+			}
+		}
+		if err := w.Store(i, acts.Out); err != nil {
+			return err
+		}
 	}
 	return nil
 }

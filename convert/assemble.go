@@ -8,18 +8,26 @@ import (
 
 	"besa/gguf"
 	"besa/internal/decoder"
+	"besa/internal/disk"
 	"besa/internal/model"
 	"besa/sparsefmt"
 )
 
-// assemble writes the sparse GGUF from the stored parts.
+// assemble writes the sparse GGUF from the finished blocks. It grows in the
+// journal's folder, so that nothing but that is left if the process is killed.
 func (r *runner) assemble(ctx context.Context) error {
 	r.event(Event{Stage: StageWrite, Block: r.model.Layers, Done: 1})
 	var stored, weights, survivors uint64
-	for _, b := range r.blobs {
-		stored += b.Info.BlobBytes
-		weights += b.Info.Elements()
-		survivors += b.Info.Survivors
+	blobs := map[string]sparsefmt.Blob{}
+	for b := range r.model.Layers {
+		r.report.Blocks = append(r.report.Blocks, r.journal.blocks[b].Report)
+		_ = r.journal.each(b, func(_ int, blob sparsefmt.Blob) error {
+			stored += blob.Info.BlobBytes
+			weights += blob.Info.Elements()
+			survivors += blob.Info.Survivors
+			blobs[blob.Info.Name] = blob
+			return nil
+		})
 	}
 	r.report.Sparsity = 1 - float64(survivors)/float64(weights)
 	r.report.BitsPerWeight = 8 * float64(stored) / float64(weights)
@@ -27,10 +35,17 @@ func (r *runner) assemble(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := sparsefmt.Create(ctx, r.Output, r.model.File(), r.blobs, sparsefmt.CreateOptions{
-		Provenance: kvs, FileType: r.fileType(),
+	unnamed := r.journal.path(outputName)
+	if err := sparsefmt.Create(ctx, unnamed, r.model.File(), blobs, sparsefmt.CreateOptions{
+		Provenance: kvs, FileType: fileType(blobs),
 	}); err != nil {
-		return fmt.Errorf("write %w", err)
+		return fmt.Errorf("write %s: %w", r.Output, err)
+	}
+	if err := os.Rename(unnamed, r.Output); err != nil {
+		return err
+	}
+	if err := disk.SyncDir(filepath.Dir(r.Output)); err != nil {
+		return err
 	}
 	info, err := os.Stat(r.Output)
 	if err != nil {
@@ -42,9 +57,9 @@ func (r *runner) assemble(ctx context.Context) error {
 
 // fileType is llama.cpp's number (general.file_type) for a file whose linear
 // layers have the type that ours expand to.
-func (r *runner) fileType() uint32 {
+func fileType(blobs map[string]sparsefmt.Blob) uint32 {
 	byType := map[gguf.Type]uint32{gguf.F16: 1, gguf.Q4_0: 2, gguf.Q4_1: 3, gguf.BF16: 32}
-	return byType[r.blobs[model.TensorName(0, decoder.Q)].Info.Type()]
+	return byType[blobs[model.TensorName(0, decoder.Q)].Info.Type()]
 }
 
 // provenance says in the file's metadata how it was made.

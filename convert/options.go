@@ -2,10 +2,11 @@
 // over its blocks in order, and writes a sparse GGUF.
 //
 // In: Options (paths, calibration, the method's options). Out: the sparse GGUF
-// and a Report. Finished blocks wait as files in a work folder beside the
-// output until all sizes are known; the output appears under its name only
-// when it is complete, and the work folder is gone after success, failure and
-// cancellation alike.
+// and a Report. Finished blocks wait in a journal, a folder beside the output,
+// until all sizes are known; the output appears under its name only when it is
+// complete. A conversion that was interrupted or killed continues behind its
+// last finished block and gives the same bytes. The journal is gone after
+// success, and after failures that would only happen again.
 package convert
 
 import "besa/besa"
@@ -15,11 +16,19 @@ type Options struct {
 	Input  string
 	Output string
 	Force  bool // replace an existing output
+	Resume bool // continue where an interrupted conversion to this output stopped; else start afresh
 
 	Method      besa.Options
 	Calibration Calibration
-	Threads     int    // 0: all
-	Version     string // of the tool, for the file's metadata
+	Activations Activations // format in which hidden states wait between blocks; empty: fp32
+	Threads     int         // 0: all
+	Version     string      // of the tool, for the file's metadata
+
+	// Memory is what the conversion keeps within, in bytes; 0: DefaultMemory.
+	// When the hidden states of all windows do not fit, they go to a scratch
+	// file in SpillDir (empty: beside the output).
+	Memory   int64
+	SpillDir string
 
 	OnEvent func(Event) // progress; called from one goroutine
 }
@@ -29,7 +38,7 @@ type Event struct {
 	Stage  Stage
 	Block  int // finished blocks
 	Blocks int
-	// Done is the finished fraction of the stage, in (0, 1].
+	// Done is the finished fraction of this run's work, in [0, 1].
 	Done float64
 	// Message is a line for the user, or empty.
 	Message string
@@ -41,6 +50,7 @@ type Stage string
 // The stages.
 const (
 	StageTokenize Stage = "tokenize"
+	StageRestore  Stage = "restore" // through the blocks that an earlier run finished
 	StagePrune    Stage = "prune"
 	StageWrite    Stage = "write"
 )
@@ -65,8 +75,13 @@ type Report struct {
 	Kernel        string        `json:"kernel"`
 	Seconds       float64       `json:"seconds"`
 	PruneSeconds  float64       `json:"prune_seconds"`
-	GFLOPS        float64       `json:"gflops"` // 10·P·T floating-point operations over the time in blocks
+	GFLOPS        float64       `json:"gflops"`          // 10·P·T floating-point operations over the time in blocks
+	PeakGFLOPS    float64       `json:"peak_gflops"`     // what the kernels' multiply-adds reach on registers, measured in this run
+	PercentOfPeak float64       `json:"percent_of_peak"` // of the one, the other
 	PeakRSS       int64         `json:"peak_rss_bytes"`
+	PeakAnonymous int64         `json:"peak_anonymous_bytes"` // of it, what is no file's; 0: not known on this system
+	Memory        Budget        `json:"memory"`
+	Resumed       int           `json:"blocks_resumed,omitempty"` // finished by earlier runs
 	Blocks        []BlockReport `json:"blocks"`
 }
 

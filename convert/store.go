@@ -1,11 +1,11 @@
 package convert
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"besa/besa"
@@ -16,24 +16,58 @@ import (
 	"besa/sparsefmt"
 )
 
-// store encodes one pruned layer into the work folder.
-func (r *runner) store(block int, l decoder.Linear, layer *besa.Layer) (*sparsefmt.Blob, error) {
+// encode makes the blob of one pruned layer.
+func (r *runner) encode(block int, l decoder.Linear, layer *besa.Layer) ([]byte, sparsefmt.TensorInfo, error) {
 	src, err := r.source(block, l)
 	if err != nil {
-		return nil, err
+		return nil, sparsefmt.TensorInfo{}, err
 	}
-	name := src.Name
-	data, info, err := sparsefmt.EncodeTensor(name, src.Shape, formatMatrix(layer, r.Method.Grid, src.Type))
+	return sparsefmt.EncodeTensor(src.Name, src.Shape, formatMatrix(layer, r.Method.Grid, src.Type))
+}
+
+// decode reads the weights that a blob stands for.
+func (r *runner) decode(b sparsefmt.Blob, w kernel.Mat[float32]) (err error) {
+	in, err := b.Open()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	path := filepath.Join(r.work, name)
-	if err := os.WriteFile(path, data, 0o644); err != nil {
-		return nil, fmt.Errorf("store %s: %w", name, err)
+	defer func() { err = errors.Join(err, in.Close()) }()
+	blob, err := io.ReadAll(in)
+	if err != nil {
+		return err
 	}
-	blob := sparsefmt.Blob{Info: info, Open: func() (io.ReadCloser, error) { return os.Open(path) }}
-	r.blobs[name] = blob
-	return &blob, nil
+	reader, err := sparsefmt.NewReader(blob, b.Info)
+	if err != nil {
+		return err
+	}
+	const rows = 64 // at a time
+	failed := make([]error, (w.Rows+rows-1)/rows)
+	r.pool.For(w.Rows, rows, func(lo, hi int) {
+		expanded := make([]byte, (hi-lo)*reader.RowBytes())
+		err := reader.ExpandRows(lo, hi, expanded)
+		if err == nil {
+			err = gguf.Dequantize(b.Info.Type(), w.Data[lo*w.Cols:hi*w.Cols], expanded)
+		}
+		failed[lo/rows] = err
+	})
+	return errors.Join(failed...)
+}
+
+// check tells whether a record of the journal describes this model's tensors.
+func (r *runner) check(b blockRecord) error {
+	if b.Report.Block >= r.model.Layers || len(b.Tensors) != int(decoder.NumLinears) {
+		return fmt.Errorf("%w: block %d with %d tensors", ErrJournal, b.Report.Block, len(b.Tensors))
+	}
+	for l, t := range b.Tensors {
+		src, err := r.source(b.Report.Block, decoder.Linear(l))
+		if err != nil {
+			return err
+		}
+		if t.Name != src.Name || !slices.Equal(t.Shape, src.Shape) || t.Validate() != nil {
+			return fmt.Errorf("%w: tensor %q is not the model's", ErrJournal, t.Name)
+		}
+	}
+	return nil
 }
 
 // formatMatrix translates a pruned layer into the format's terms. Unquantised

@@ -16,11 +16,13 @@ import (
 
 type convertOptions struct {
 	convert.Options
-	method  *methodFlags
-	jointQ4 bool
-	grid    string
-	json    bool
-	quiet   bool
+	method      *methodFlags
+	jointQ4     bool
+	grid        string
+	activations string
+	memory      byteSize
+	json        bool
+	quiet       bool
 }
 
 func newConvert(std streams) *cobra.Command {
@@ -48,6 +50,7 @@ with what is pruned. Embeddings, norms and the output head are copied as they ar
 	f := c.Flags()
 	f.StringVarP(&o.Output, "output", "o", "", "sparse GGUF to write (default: beside the input, named after method and sparsity)")
 	f.BoolVar(&o.Force, "force", false, "replace an existing output")
+	f.BoolVar(&o.Resume, "resume", true, "continue an interrupted conversion to the same output; --resume=false starts afresh")
 	f.BoolVar(&o.jointQ4, "joint-q4", false, "quantise the survivors to 4 bits, jointly with pruning")
 	f.StringVar(&o.grid, "grid", string(besa.GridSymmetric), "4-bit grid: symmetric (expands to Q4_0) or asymmetric (Q4_1)")
 	f.IntVar(&o.Method.Group, "group-size", o.Method.Group, "weights per scale: 128, 64 or 32; halved where a layer's columns do not divide")
@@ -58,6 +61,9 @@ with what is pruned. Embeddings, norms and the output head are copied as they ar
 	f.IntVar(&o.Calibration.Stride, "calib-stride", 0, "tokens from one window's start to the next (default: spread over the text at random)")
 	f.Uint64Var(&o.Calibration.Seed, "seed", 0, "seed of every random choice")
 	f.IntVar(&o.Threads, "threads", 0, "threads (default: all)")
+	f.Var(&o.memory, "memory", "memory to keep within, such as 8GiB; past it activations go to a spill file (default: 3/4 of what the system or its cgroup has)")
+	f.StringVar(&o.SpillDir, "spill-dir", "", "folder for the spill file (default: that of the output)")
+	f.StringVar(&o.activations, "activations", string(convert.ActivationsFP32), "format of activations between blocks: fp32, or bf16 in half the room")
 	f.BoolVar(&o.json, "json", false, "print the report as JSON")
 	f.BoolVar(&o.quiet, "quiet", false, "no progress")
 	return c
@@ -66,6 +72,7 @@ with what is pruned. Embeddings, norms and the output head are copied as they ar
 // complete turns flags into options.
 func (o *convertOptions) complete(gridGiven bool) error {
 	o.Version = version
+	o.Memory, o.Activations = int64(o.memory), convert.Activations(o.activations)
 	if err := o.method.complete(); err != nil {
 		return err
 	}
@@ -119,8 +126,11 @@ func (o *convertOptions) run(ctx context.Context, std streams) error {
 			return
 		}
 		detail := string(e.Stage)
-		if e.Stage == convert.StagePrune {
-			detail = fmt.Sprintf("block %d of %d", min(e.Block+1, e.Blocks), e.Blocks)
+		switch block := fmt.Sprintf("block %d of %d", min(e.Block+1, e.Blocks), e.Blocks); e.Stage {
+		case convert.StagePrune:
+			detail = block
+		case convert.StageRestore:
+			detail = "passing through " + block
 		}
 		p.update(e.Done, detail)
 	}
@@ -139,6 +149,6 @@ func (o *convertOptions) run(ctx context.Context, std streams) error {
 func printReport(std streams, r *convert.Report) {
 	fmt.Fprintf(std.out, "%s: %s, %.2f %% of block weights pruned, %.3f bits per block weight\n",
 		r.Output, size(r.FileBytes), 100*r.Sparsity, r.BitsPerWeight)
-	fmt.Fprintf(std.out, "input %s; %d windows of %d tokens; %.1f s (%.0f GFLOP/s in blocks), peak memory %s\n",
-		size(r.InputBytes), r.Samples, r.Tokens, r.Seconds, r.GFLOPS, size(r.PeakRSS))
+	fmt.Fprintf(std.out, "input %s; %d windows of %d tokens; %.1f s (%.0f GFLOP/s in blocks, %.0f %% of the peak), peak memory %s\n",
+		size(r.InputBytes), r.Samples, r.Tokens, r.Seconds, r.GFLOPS, r.PercentOfPeak, size(r.PeakRSS))
 }

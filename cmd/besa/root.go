@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"besa/convert"
 	"besa/eval"
 	"besa/internal/kernel"
 )
@@ -50,12 +51,20 @@ func run(ctx context.Context, args []string, std streams) int {
 	switch {
 	case errors.Is(err, errCheckFailed):
 	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(std.err, "besa: interrupted")
+		fmt.Fprintln(std.err, "besa: interrupted"+kept(err))
 	default:
 		// One line, whatever a library put into the message.
 		fmt.Fprintln(std.err, "besa:", strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
 	}
 	return exitCode(err)
+}
+
+// kept says what an interrupted conversion leaves for the next one.
+func kept(err error) string {
+	if k, ok := errors.AsType[*convert.KeptError](err); ok {
+		return "; " + k.Kept()
+	}
+	return ""
 }
 
 // exitCode sorts errors into the documented classes. What is not known to be
@@ -68,7 +77,7 @@ func exitCode(err error) int {
 		return exitCheckFailed
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.Is(err, eval.ErrNoLibrary), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EIO),
+	case errors.Is(err, eval.ErrNoLibrary), errors.Is(err, convert.ErrMemory), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EIO),
 		errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.EDQUOT), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return exitEnvironment
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrExist):

@@ -19,27 +19,28 @@ import (
 var mayImport = map[string][]string{
 	"cmd/besa": {"besa", "convert", "eval", "gguf", "native", "sparsefmt", "internal/corpus", "internal/demomodel", "internal/enginebench",
 		"internal/kernel"},
-	"convert": {"besa", "gguf", "sparsefmt", "internal/corpus", "internal/decoder", "internal/kernel", "internal/model",
+	"convert": {"besa", "gguf", "sparsefmt", "internal/corpus", "internal/decoder", "internal/disk", "internal/kernel", "internal/model",
 		"internal/tokenizer"},
-	"internal/enginebench": {"besa", "internal/decoder", "internal/kernel"},
-
-	"eval":                {"gguf", "sparsefmt", "internal/corpus", "internal/kernel", "internal/libffi", "internal/model", "internal/tokenizer"},
-	"besa":                {"internal/decoder", "internal/kernel", "internal/linalg"},
-	"internal/model":      {"gguf", "sparsefmt", "internal/decoder", "internal/kernel"},
-	"internal/tokenizer":  {"gguf"},
-	"internal/decoder":    {"internal/kernel"},
-	"sparsefmt":           {"gguf"},
-	"gguf":                {},
-	"internal/kernel":     {},
-	"internal/linalg":     {"internal/kernel"},
-	"internal/corpus":     {},
-	"native":              {"gguf", "sparsefmt"}, // its tests compare with the format
-	"scripts/bench-model": {"gguf"},
-	"internal/libffi":     {},
-	"internal/demomodel":  {"gguf"}, // its test reads the model
-	"internal/housetest":  {},
-	"internal/golden":     {},
-	"internal/assets":     {},
+	"internal/enginebench":    {"besa", "internal/decoder", "internal/kernel"},
+	"eval":                    {"gguf", "sparsefmt", "internal/corpus", "internal/kernel", "internal/libffi", "internal/model", "internal/tokenizer"},
+	"besa":                    {"internal/decoder", "internal/kernel", "internal/linalg"},
+	"internal/model":          {"gguf", "sparsefmt", "internal/decoder", "internal/kernel"},
+	"internal/tokenizer":      {"gguf"},
+	"internal/decoder":        {"internal/kernel"},
+	"sparsefmt":               {"gguf"},
+	"gguf":                    {},
+	"internal/kernel":         {},
+	"internal/linalg":         {"internal/kernel"},
+	"internal/corpus":         {},
+	"native":                  {"gguf", "sparsefmt"}, // its tests compare with the format
+	"scripts/bench-model":     {"gguf"},
+	"internal/libffi":         {},
+	"internal/demomodel":      {"gguf"}, // its test reads the model
+	"internal/housetest":      {},
+	"internal/golden":         {},
+	"internal/assets":         {},
+	"scripts/synthetic-model": {"gguf", "internal/demomodel"},
+	"internal/disk":           {},
 }
 
 // testOnly may be imported by tests anywhere, and by nothing else.

@@ -297,6 +297,32 @@ func (m *Model) Embedding() (kernel.Mat[float32], error) {
 	return e, m.read(embedding, e.Data)
 }
 
+// EmbedTokens writes the embeddings of ids to dst (tokens × hidden). It reads
+// only the rows that it needs.
+func (m *Model) EmbedTokens(dst kernel.Mat[float32], ids []int32) error {
+	t, ok := m.file.Tensor(embedding)
+	if !ok {
+		return fmt.Errorf("tensor %q is missing", embedding)
+	}
+	defer m.file.Release(t)
+	data, row := m.file.Data(t), t.Bytes/t.Rows()
+	err := gguf.GuardFault(func() error {
+		for i, id := range ids {
+			if id < 0 || int(id) >= m.Vocab {
+				return fmt.Errorf("token %d at position %d is outside the vocabulary of %d", id, i, m.Vocab)
+			}
+			if err := gguf.Dequantize(t.Type, dst.Row(i), data[uint64(id)*row:uint64(id+1)*row]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("tensor %q: %w", embedding, err)
+	}
+	return nil
+}
+
 // Head is what follows the last block.
 type Head struct {
 	Norm    []float32           // hidden

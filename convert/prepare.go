@@ -1,0 +1,108 @@
+package convert
+
+import (
+	"context"
+	"fmt"
+
+	"besa/besa"
+	"besa/internal/corpus"
+	"besa/internal/disk"
+	"besa/internal/kernel"
+	"besa/internal/tokenizer"
+)
+
+// calibrate tokenises the calibration text and plans its windows.
+func (r *runner) calibrate(ctx context.Context) error {
+	r.event(Event{Stage: StageTokenize})
+	text, err := corpus.Load(r.Calibration.Path)
+	if err != nil {
+		return err
+	}
+	tok, err := tokenizer.New(r.model.File())
+	if err != nil {
+		return err
+	}
+	ids, err := tok.Encode(text.Text)
+	if err != nil {
+		return fmt.Errorf("tokenise %s: %w", r.Calibration.Path, err)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	asked := r.Calibration.Samples
+	if r.Calibration, err = r.Calibration.plan(len(ids), r.model.Context); err != nil {
+		return fmt.Errorf("%s: %w", r.Calibration.Path, err)
+	}
+	c := r.Calibration
+	if asked == 0 && c.Samples < defaultSamples {
+		r.event(Event{Message: fmt.Sprintf("calibration text holds %d tokens: %d windows of %d (%d are usual)", len(ids), c.Samples, c.Len, defaultSamples)})
+	}
+	r.hash = text.Hash
+	r.report.Samples, r.report.Tokens, r.report.CalibTokens = c.Samples, c.Len, len(ids)
+
+	r.ids = ids
+	return nil
+}
+
+// openWindows makes room for the hidden states, in memory or, past the limit,
+// in a scratch file. The file is read and written, not mapped: its pages belong
+// to the system's cache and not to this process, a disk that fails is an error
+// and not a signal, and every system can do it. The copies cost nothing beside
+// the arithmetic done on a window.
+func (r *runner) openWindows(ctx context.Context) error {
+	c := r.Calibration
+	numbers := int64(c.Samples) * int64(c.Len) * int64(r.model.Hidden)
+	size := numbers * r.Activations.bytes()
+	sets := 2
+	if r.Method.NeedsDensePath() {
+		sets = 3
+	}
+	b := &r.report.Memory
+	*b = Budget{Limit: r.Memory, Block: besa.Footprint(r.model.Config, c.Len, r.Method), Activations: int64(sets) * size}
+	if err := b.fit(); err != nil {
+		return err
+	}
+	open := func(int) besa.Windows {
+		return &memoryWindows{c.Samples, c.Len, r.model.Hidden, make([]float32, numbers)}
+	}
+	if b.Spill > 0 || r.Activations != ActivationsFP32 {
+		var at storage
+		if b.Spill == 0 {
+			at = make(memory, b.Activations)
+		} else {
+			var err error
+			if r.spill, err = disk.NewScratch(ctx, r.SpillDir, b.Spill); err != nil {
+				return fmt.Errorf("spill file: %w; free some space, choose another folder with --spill-dir, or give more --memory", err)
+			}
+			at = r.spill
+		}
+		open = func(set int) besa.Windows {
+			return newStoredWindows(at, int64(set)*size, c.Samples, c.Len, r.model.Hidden, r.Activations)
+		}
+	}
+	r.in, r.ref = open(0), open(1)
+	if sets > 2 {
+		r.dense = open(2)
+	}
+	return nil
+}
+
+// embed fills the windows with the embeddings of their tokens.
+func (r *runner) embed() error {
+	c := r.Calibration
+	buf := kernel.NewMat[float32](c.Len, r.model.Hidden)
+	for i, start := range c.starts(len(r.ids)) {
+		if err := r.model.EmbedTokens(buf, r.ids[start:start+c.Len]); err != nil {
+			return fmt.Errorf("tokenizer and embedding disagree: %w", err)
+		}
+		if err := r.in.Store(i, buf); err != nil {
+			return err
+		}
+		if r.dense != nil {
+			if err := r.dense.Store(i, buf); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,78 @@
+package convert
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+
+	"github.com/zeebo/xxh3"
+
+	"besa/sparsefmt"
+)
+
+// The journal's log is text: one record a line, its XXH3-64 in hexadecimal,
+// a blank, and JSON. The first record is the fingerprint, every other one a
+// finished block; of two records for a block the later one counts. A line that
+// is torn or damaged ends the log.
+
+// record is one line: one of the two is set.
+type record struct {
+	Fingerprint fingerprint  `json:"fingerprint,omitempty"`
+	Block       *blockRecord `json:"block,omitempty"`
+}
+
+// blockRecord is a finished block. Its blobs lie one after the other in a file
+// of their own, in the order of Tensors, which is that of decoder.Linear.
+type blockRecord struct {
+	Report  BlockReport            `json:"report"`
+	Tensors []sparsefmt.TensorInfo `json:"tensors"`
+}
+
+// appendRecord appends a record's line to log.
+func appendRecord(log []byte, r record) ([]byte, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	log = hex.AppendEncode(log, binary.BigEndian.AppendUint64(nil, xxh3.Hash(body)))
+	log = append(log, ' ')
+	log = append(log, body...)
+	return append(log, '\n'), nil
+}
+
+// parseRecords reads a log: the fingerprint (nil when even that is not whole),
+// the finished blocks, and how many bytes of the log are sound.
+func parseRecords(log []byte) (fp fingerprint, blocks map[int]blockRecord, sound int) {
+	blocks = map[int]blockRecord{}
+	for line := range bytes.Lines(log) {
+		r, ok := parseRecord(line)
+		if !ok || (sound == 0) != (r.Fingerprint != nil) {
+			break
+		}
+		if sound == 0 {
+			fp = r.Fingerprint
+		} else {
+			blocks[r.Block.Report.Block] = *r.Block
+		}
+		sound += len(line)
+	}
+	return fp, blocks, sound
+}
+
+// parseRecord reads one line.
+func parseRecord(line []byte) (r record, ok bool) {
+	const sum = 16
+	if len(line) < sum+2 || line[sum] != ' ' || line[len(line)-1] != '\n' {
+		return r, false
+	}
+	body := line[sum+1 : len(line)-1]
+	want := hex.AppendEncode(nil, binary.BigEndian.AppendUint64(nil, xxh3.Hash(body)))
+	if !bytes.Equal(line[:sum], want) || json.Unmarshal(body, &r) != nil {
+		return r, false
+	}
+	if (r.Fingerprint == nil) == (r.Block == nil) {
+		return r, false
+	}
+	return r, r.Block == nil || r.Block.Report.Block >= 0
+}

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package convert
+
+// readUsage is not measured on this system.
+func readUsage() usage { return usage{} }
