@@ -18,11 +18,14 @@ import (
 // import. Data flows one way, so this is the whole architecture.
 var mayImport = map[string][]string{
 	"cmd/besa": {"besa", "convert", "eval", "gguf", "native", "sparsefmt", "internal/corpus", "internal/demomodel", "internal/enginebench",
-		"internal/kernel"},
+		"internal/generate", "internal/kernel", "internal/llama", "internal/serve"},
 	"convert": {"besa", "gguf", "sparsefmt", "internal/corpus", "internal/decoder", "internal/disk", "internal/kernel", "internal/model",
 		"internal/tokenizer"},
 	"internal/enginebench":    {"besa", "internal/decoder", "internal/kernel"},
-	"eval":                    {"gguf", "sparsefmt", "internal/corpus", "internal/kernel", "internal/libffi", "internal/model", "internal/tokenizer"},
+	"eval":                    {"gguf", "sparsefmt", "internal/corpus", "internal/kernel", "internal/llama", "internal/model", "internal/tokenizer"},
+	"internal/serve":          {"internal/generate", "internal/llama"},
+	"internal/generate":       {"internal/llama"},
+	"internal/llama":          {"gguf", "sparsefmt", "internal/libffi", "internal/tokenizer"},
 	"besa":                    {"internal/decoder", "internal/kernel", "internal/linalg"},
 	"internal/model":          {"gguf", "sparsefmt", "internal/decoder", "internal/kernel"},
 	"internal/tokenizer":      {"gguf"},

@@ -1,4 +1,12 @@
-package eval
+// Package llama is besa's view of llama.cpp: models, contexts, sampling and
+// chat templates, on the CPU, through its shared library, which is found and
+// loaded at run time without cgo. In: GGUF files, ordinary or sparse, which are
+// validated before llama.cpp sees them. Out: logits, sampled tokens, text.
+//
+// A sparse GGUF is never expanded as a whole: llama.cpp reads a stream that
+// expands on the fly, and where besa's native plugin is loaded the pruned
+// tensors are executed where they lie in the mapped file.
+package llama
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package eval
+package llama
 
 import (
 	"fmt"
@@ -7,7 +7,7 @@ import (
 	"sync"
 
 	"github.com/ebitengine/purego"
-	"github.com/hybridgroup/yzma/pkg/llama"
+	yzma "github.com/hybridgroup/yzma/pkg/llama"
 	"github.com/hybridgroup/yzma/pkg/utils"
 
 	_ "besa/internal/libffi" // says so clearly where libffi is missing
@@ -17,10 +17,10 @@ import (
 var library struct {
 	sync.Mutex
 	dir string // "" before the first load
-	log llamaLog
+	log logbook
 }
 
-// openLibrary loads libllama from a folder, once.
+// openLibrary loads libllama from a folder, once, and the native plugin with it.
 func openLibrary(dir string) error {
 	library.Lock()
 	defer library.Unlock()
@@ -31,22 +31,25 @@ func openLibrary(dir string) error {
 	default:
 		return fmt.Errorf("llama.cpp is already loaded from %s; a process can use one library only", library.dir)
 	}
-	if err := llama.Load(dir); err != nil {
-		return fmt.Errorf("load llama.cpp from %s: %w (besa needs libllama 0.5.0 or a release close to it)", dir, err)
+	if err := yzma.Load(dir); err != nil {
+		return fmt.Errorf("%w: load llama.cpp from %s: %w (besa needs libllama 0.5.0 or a release close to it)", ErrNoLibrary, dir, err)
 	}
-	llama.LogSet(purego.NewCallback(library.log.callback))
-	llama.Init()
-	if llama.GGMLBackendDeviceCount() == 0 {
-		return fmt.Errorf("load llama.cpp from %s: it has no backend for this processor", dir)
+	if err := loadFilePtr(dir); err != nil {
+		return fmt.Errorf("%w: load llama.cpp from %s: %w", ErrNoLibrary, dir, err)
+	}
+	yzma.LogSet(purego.NewCallback(library.log.callback))
+	yzma.Init()
+	if yzma.GGMLBackendDeviceCount() == 0 {
+		return fmt.Errorf("%w: load llama.cpp from %s: it has no backend for this processor", ErrNoLibrary, dir)
 	}
 	library.dir = dir
 	return nil
 }
 
-// llamaLog receives what llama.cpp logs, from any of its threads. It keeps the
+// logbook receives what llama.cpp logs, from any of its threads. It keeps the
 // latest errors, to explain a failed call, and copies all to a writer if there
 // is one.
-type llamaLog struct {
+type logbook struct {
 	mu     sync.Mutex
 	out    io.Writer
 	errors []string
@@ -62,7 +65,7 @@ const (
 // maxErrors bounds how many error lines are kept.
 const maxErrors = 16
 
-func (l *llamaLog) callback(level int32, text *byte, _ uintptr) uintptr {
+func (l *logbook) callback(level int32, text *byte, _ uintptr) uintptr {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	message := utils.BytePtrToString(text)
@@ -86,21 +89,21 @@ func (l *llamaLog) callback(level int32, text *byte, _ uintptr) uintptr {
 }
 
 // forget drops earlier errors.
-func (l *llamaLog) forget() {
+func (l *logbook) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.errors = nil
 }
 
 // copyTo sets where the log goes; nil silences it.
-func (l *llamaLog) copyTo(out io.Writer) {
+func (l *logbook) copyTo(out io.Writer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.out = out
 }
 
 // explain adds to an error what llama.cpp logged last about it.
-func (l *llamaLog) explain(err error) error {
+func (l *logbook) explain(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := len(l.errors) - 1; i >= 0; i-- {

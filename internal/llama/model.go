@@ -1,0 +1,185 @@
+package llama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+	"strings"
+
+	yzma "github.com/hybridgroup/yzma/pkg/llama"
+
+	"besa/gguf"
+	"besa/internal/tokenizer"
+	"besa/sparsefmt"
+)
+
+// Options configures [Load].
+type Options struct {
+	Library string    // where libllama is; see [FindLibrary]
+	Log     io.Writer // receives llama.cpp's log; nil silences it
+
+	// OnProgress, if set, is called while a sparse GGUF is checked and read, with
+	// bytes of the expanded file.
+	OnProgress func(done, total int64)
+}
+
+// Model is a model in llama.cpp. Its methods may be called from several
+// goroutines, but none after Close or together with it.
+type Model struct {
+	path   string
+	handle yzma.Model
+	vocab  yzma.Vocab
+	tokens int     // size of the vocabulary
+	source *source // of a sparse model, else nil
+}
+
+// ErrClosed means that a model was used after Close.
+var ErrClosed = errors.New("model is closed")
+
+// Load opens a GGUF in llama.cpp, ordinary (also split) or sparse. The file is
+// validated first: llama.cpp's own parser ends the process on some malformed
+// files. Of a sparse file every checksum is compared, and no dense copy is
+// made, neither in a file nor in memory, of what the native plugin executes.
+// Errors: those of gguf.Open and sparsefmt.Open, [ErrNoLibrary].
+func Load(ctx context.Context, path string, o Options) (*Model, error) {
+	sparse, err := validate(path)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := FindLibrary(o.Library)
+	if err != nil {
+		return nil, err
+	}
+	if err := openLibrary(dir); err != nil {
+		return nil, err
+	}
+	library.log.forget()
+	library.log.copyTo(o.Log)
+	m := &Model{path: path}
+	if sparse {
+		err = m.loadSparse(ctx, o.OnProgress)
+	} else {
+		err = m.loadFile()
+	}
+	if err != nil {
+		return nil, err
+	}
+	m.vocab = yzma.ModelGetVocab(m.handle)
+	m.tokens = int(yzma.VocabNTokens(m.vocab))
+	if m.tokens <= 0 {
+		err := fmt.Errorf("load %s in llama.cpp: it has no vocabulary", path)
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}
+
+func (m *Model) loadFile() (err error) {
+	params := yzma.ModelDefaultParams()
+	params.SetCPUOnly()
+	if m.handle, err = yzma.ModelLoadFromFile(m.path, params); err != nil {
+		return library.log.explain(fmt.Errorf("load %s in llama.cpp: %w", m.path, err))
+	}
+	return nil
+}
+
+// validate checks what llama.cpp would trust: the structure of every part of
+// the file, and a vocabulary without contradictions. It tells whether the file
+// is a sparse one.
+func validate(path string) (sparse bool, err error) {
+	f, err := gguf.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	_, err = tokenizer.New(f)
+	if err != nil && !errors.Is(err, tokenizer.ErrUnsupported) {
+		return false, fmt.Errorf("%s: %w", path, err)
+	}
+	if sparsefmt.IsSparse(f) {
+		return true, nil
+	}
+	parts, _ := f.Uint("split.count")
+	if parts < 2 {
+		return false, nil
+	}
+	prefix, ok := strings.CutSuffix(path, fmt.Sprintf("-00001-of-%05d.gguf", parts))
+	if !ok {
+		return false, fmt.Errorf("%s: it is part of a model split in %d files; name the first, …-00001-of-%05d.gguf", path, parts, parts)
+	}
+	for i := uint64(2); i <= parts; i++ {
+		part, err := gguf.Open(fmt.Sprintf("%s-%05d-of-%05d.gguf", prefix, i, parts))
+		if err != nil {
+			return false, fmt.Errorf("part %d of %d of %s: %w", i, parts, filepath.Base(path), err)
+		}
+		if err := part.Close(); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// Path is the name the model was opened by.
+func (m *Model) Path() string { return m.path }
+
+// Vocab returns the number of tokens: logits come in rows of that length.
+func (m *Model) Vocab() int { return m.tokens }
+
+// TrainedContext returns the context length the model was trained for.
+func (m *Model) TrainedContext() int { return int(yzma.ModelNCtxTrain(m.handle)) }
+
+// BOS returns the beginning-of-sequence token, or -1, and whether the model
+// wants its input to start with it.
+func (m *Model) BOS() (id int32, add bool) {
+	return int32(yzma.VocabBOS(m.vocab)), yzma.VocabGetAddBOS(m.vocab)
+}
+
+// EndsGeneration tells whether a token ends a text or a turn.
+func (m *Model) EndsGeneration(id int32) bool { return yzma.VocabIsEOG(m.vocab, yzma.Token(id)) }
+
+// Tokenize returns the ids of text. With special the model's
+// beginning-of-sequence token comes first if the model wants one; with control,
+// text that looks like a control token becomes that token, as chat templates
+// need it.
+func (m *Model) Tokenize(text string, special, control bool) ([]int32, error) {
+	if m.handle == 0 {
+		return nil, ErrClosed
+	}
+	if i := strings.IndexByte(text, 0); i >= 0 {
+		return nil, fmt.Errorf("byte %d of the text is zero; llama.cpp takes none", i)
+	}
+	if len(text) >= math.MaxInt32 {
+		return nil, fmt.Errorf("text of %d bytes is too long for llama.cpp", len(text))
+	}
+	tokens := yzma.Tokenize(m.vocab, text, special, control)
+	ids := make([]int32, len(tokens))
+	for i, t := range tokens {
+		ids[i] = int32(t)
+	}
+	return ids, nil
+}
+
+// Piece returns the bytes of a token, which need not be whole characters.
+// Control tokens have none.
+func (m *Model) Piece(id int32) []byte {
+	buf := make([]byte, 64)
+	n := yzma.TokenToPiece(m.vocab, yzma.Token(id), buf, 0, false)
+	if n < 0 { // that many bytes are needed
+		buf = make([]byte, -n)
+		n = yzma.TokenToPiece(m.vocab, yzma.Token(id), buf, 0, false)
+	}
+	return buf[:max(n, 0)]
+}
+
+// Close frees the model, after its contexts and samplers. Using it afterwards
+// is an error, closing it again is none.
+func (m *Model) Close() error {
+	if m.handle == 0 {
+		return nil
+	}
+	err := yzma.ModelFree(m.handle)
+	m.handle, m.vocab = 0, 0
+	return errors.Join(err, m.source.close())
+}
