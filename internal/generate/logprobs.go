@@ -1,9 +1,15 @@
 package generate
 
 import (
+	"errors"
 	"math"
 	"slices"
 )
+
+// leastLogprob stands for tokens that cannot come.
+const leastLogprob = -9999
+
+var errNotFinite = errors.New("the model's logits are no numbers: its weights or activations overflow")
 
 // probability describes a chosen token and the likeliest alternatives, from the
 // logits as the model gave them.
@@ -18,9 +24,13 @@ func (e *Engine) probability(id int32, piece []byte, row, top int) (Token, error
 		sum += math.Exp(float64(x) - float64(largest))
 	}
 	norm := math.Log(sum) + float64(largest)
-	t := Token{ID: id, Piece: piece, Logprob: float64(logits[id]) - norm}
+	if math.IsNaN(norm) || math.IsInf(norm, 0) {
+		return Token{}, errNotFinite
+	}
+	logprob := func(id int32) float64 { return max(float64(logits[id])-norm, leastLogprob) }
+	t := Token{ID: id, Piece: piece, Logprob: logprob(id)}
 	for _, best := range likeliest(logits, top) {
-		t.Top = append(t.Top, Alternative{best, e.model.Piece(best), float64(logits[best]) - norm})
+		t.Top = append(t.Top, Alternative{best, e.model.Piece(best), logprob(best)})
 	}
 	return t, nil
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"testing"
 
@@ -67,13 +66,15 @@ func prune(w []float32, rows, cols int) *sparsefmt.Matrix {
 	abs := func(x float32) float32 { return max(x, -x) }
 	for i := range rows {
 		row := w[i*cols : (i+1)*cols]
-		order := make([]int, cols)
-		for j := range order {
-			order[j] = j
+		sizes := make([]float32, cols)
+		for j, x := range row {
+			sizes[j] = abs(x)
 		}
-		sort.SliceStable(order, func(a, b int) bool { return abs(row[order[a]]) > abs(row[order[b]]) })
-		for _, j := range order[:cols/2] {
-			m.Mask[i*m.Words()+j/64] |= 1 << (j % 64)
+		slices.Sort(sizes)
+		for j, x := range row {
+			if abs(x) >= sizes[cols/2] {
+				m.Mask[i*m.Words()+j/64] |= 1 << (j % 64)
+			}
 		}
 		for g := 0; g < cols; g += group {
 			top := float32(0)
