@@ -80,6 +80,8 @@ func exitCode(err error) int {
 	case errors.Is(err, eval.ErrNoLibrary), errors.Is(err, convert.ErrMemory), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EIO),
 		errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.EDQUOT), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return exitEnvironment
+	case errors.Is(err, syscall.EADDRINUSE), errors.Is(err, syscall.EADDRNOTAVAIL):
+		return exitEnvironment
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrExist):
 		return exitRefused
 	case errors.As(err, &path), errors.As(err, &link):
@@ -113,7 +115,8 @@ ordinary one for any llama.cpp-based application.`,
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)
-	root.AddCommand(newConvert(std), newExpand(std), newVerify(std), newInspect(std), newEval(std), newDemo(std), newBench(std))
+	root.AddCommand(newConvert(std), newExpand(std), newVerify(std), newInspect(std), newEval(std), newRun(std), newServe(std),
+		newDemo(std), newBench(std))
 	return root
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"besa/internal/assets"
 	"besa/internal/demomodel"
 )
 
@@ -25,6 +27,9 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("NO_COLOR", "1")
+			if dir, ok := assets.Lookup(assets.Llama); ok {
+				env.Setenv("BESA_LLAMA_LIB", dir)
+			}
 			for name, data := range map[string][]byte{
 				"model.gguf": demomodel.Model(),
 				"calib.txt":  []byte(demomodel.Calibration()),
@@ -35,6 +40,13 @@ func TestScripts(t *testing.T) {
 				}
 			}
 			return nil
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "llama" {
+				return false, fmt.Errorf("condition %q is not known", name)
+			}
+			_, ok := assets.Lookup(assets.Llama)
+			return ok, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exitcode":  cmdExitCode,

@@ -94,7 +94,7 @@ func (e *expansion) tensor(p []byte, name string, off int64, last bool) error {
 		return nil
 	}
 	g := e.file.GGUF()
-	blob, _, sparse := e.file.Blob(name)
+	rows, _, sparse := e.file.Rows(name)
 	if sparse {
 		name += sparsefmt.Suffix
 	}
@@ -107,24 +107,24 @@ func (e *expansion) tensor(p []byte, name string, off int64, last bool) error {
 			copy(p, g.Data(stored)[off:])
 			return nil
 		}
-		return expandBytes(blob, p, off)
+		return expandBytes(rows, p, off)
 	})
 }
 
 // expandBytes expands rows, and of the first and the last a part.
-func expandBytes(blob *sparsefmt.Reader, p []byte, off int64) error {
-	size := blob.RowBytes()
+func expandBytes(rows sparsefmt.RowExpander, p []byte, off int64) error {
+	size := rows.RowBytes()
 	row, skip := int(off/int64(size)), int(off%int64(size))
 	for len(p) > 0 {
 		if n := len(p) / size; skip == 0 && n > 0 {
-			if err := blob.ExpandRows(row, row+n, p[:n*size]); err != nil {
+			if err := rows.ExpandRows(row, row+n, p[:n*size]); err != nil {
 				return err
 			}
 			row, p = row+n, p[n*size:]
 			continue
 		}
 		part := make([]byte, size)
-		if err := blob.ExpandRows(row, row+1, part); err != nil {
+		if err := rows.ExpandRows(row, row+1, part); err != nil {
 			return err
 		}
 		p = p[copy(p, part[skip:]):]

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"path/filepath"
 	"strings"
 
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
@@ -98,27 +97,7 @@ func validate(path string) (sparse bool, err error) {
 	if err != nil && !errors.Is(err, tokenizer.ErrUnsupported) {
 		return false, fmt.Errorf("%s: %w", path, err)
 	}
-	if sparsefmt.IsSparse(f) {
-		return true, nil
-	}
-	parts, _ := f.Uint("split.count")
-	if parts < 2 {
-		return false, nil
-	}
-	prefix, ok := strings.CutSuffix(path, fmt.Sprintf("-00001-of-%05d.gguf", parts))
-	if !ok {
-		return false, fmt.Errorf("%s: it is part of a model split in %d files; name the first, …-00001-of-%05d.gguf", path, parts, parts)
-	}
-	for i := uint64(2); i <= parts; i++ {
-		part, err := gguf.Open(fmt.Sprintf("%s-%05d-of-%05d.gguf", prefix, i, parts))
-		if err != nil {
-			return false, fmt.Errorf("part %d of %d of %s: %w", i, parts, filepath.Base(path), err)
-		}
-		if err := part.Close(); err != nil {
-			return false, err
-		}
-	}
-	return false, nil
+	return sparsefmt.IsSparse(f), nil
 }
 
 // Path is the name the model was opened by.
