@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/x448/float16"
+
 	"besa/internal/decoder"
 	"besa/internal/kernel"
 )
@@ -240,6 +242,25 @@ func TestTiltStartsAtTheTarget(t *testing.T) {
 		if got := float64(a.Alpha[0]); !(math.Abs(got-target) < 1e-3) {
 			t.Errorf("α starts at %g, want %g", got, target)
 		}
+	}
+}
+
+func TestHalf(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	for i := range 1 << 20 {
+		v := math.Float32frombits(rng.Uint32())
+		if i%2 == 0 { // around fp16's subnormals and its smallest normal numbers
+			v = float32(rng.NormFloat64() * 0x1p-15)
+		}
+		if v != v || abs32(v) > maxHalf {
+			continue
+		}
+		if want := float16.Fromfloat32(v).Float32(); math.Float32bits(toHalf(v)) != math.Float32bits(want) {
+			t.Fatalf("%g rounds to %g, want %g", v, toHalf(v), want)
+		}
+	}
+	if inf := float32(math.Inf(1)); toHalf(inf) != maxHalf || toHalf(-1e30) != -maxHalf {
+		t.Error("large values do not stay finite")
 	}
 }
 

@@ -30,6 +30,7 @@ type clipping struct {
 	groups       int // per row
 	low, top     []float32
 	raw, rawGrad [2][]float32 // logits of γ0 (lower) and γ1 (upper); the symmetric grid has only γ1
+	gamma, slope [2][]float32 // γ and its derivative by the logit
 	step         []float32    // h
 	zero         []float32
 	round        func(float32) float32 // h to its stored form
@@ -51,6 +52,7 @@ func newClipping(grid Grid, rows, cols, group int) *clipping {
 	}
 	for s := first; s <= upper; s++ {
 		c.raw[s], c.rawGrad[s] = make([]float32, n), make([]float32, n)
+		c.gamma[s], c.slope[s] = make([]float32, n), make([]float32, n)
 	}
 	return c
 }
@@ -89,14 +91,19 @@ func (c *clipping) fitRange(p *kernel.Pool, w kernel.Mat[float32], learn bool) {
 
 // update recomputes steps and zero points from the clipping logits.
 func (c *clipping) update(p *kernel.Pool) {
-	p.For(len(c.step), 256, func(lo, hi int) {
+	p.For(len(c.step), 1024, func(lo, hi int) {
+		for s, raw := range c.raw {
+			if raw != nil {
+				kernel.Sigmoid(c.gamma[s][lo:hi], c.slope[s][lo:hi], raw[lo:hi])
+			}
+		}
 		for i := lo; i < hi; i++ {
-			top := sigmoid(c.raw[upper][i]) * c.top[i]
+			top := c.gamma[upper][i] * c.top[i]
 			if c.grid == GridSymmetric {
 				c.step[i], c.zero[i] = c.round(top), zeroCode
 				continue
 			}
-			low := sigmoid(c.raw[lower][i]) * c.low[i]
+			low := c.gamma[lower][i] * c.low[i]
 			h := c.round((top - low) / (levels - 1))
 			c.step[i], c.zero[i] = h, 0
 			if h != 0 {
@@ -166,16 +173,14 @@ func (c *clipping) rawGradient(k int, dh, dz float32) {
 	if h == 0 { // an all-zero group
 		dh, dz, h = 0, 0, 1
 	}
-	g1 := sigmoid(c.raw[upper][k])
 	if c.grid == GridSymmetric {
-		c.rawGrad[upper][k] = dh * c.top[k] * g1 * (1 - g1) // the zero code is fixed
+		c.rawGrad[upper][k] = dh * c.top[k] * c.slope[upper][k] // the zero code is fixed
 		return
 	}
-	g0 := sigmoid(c.raw[lower][k])
 	low := c.low[k]
-	dh += dz * g0 * low / (h * h) // z = −γ0·low/h
-	c.rawGrad[upper][k] = dh * c.top[k] / (levels - 1) * g1 * (1 - g1)
-	c.rawGrad[lower][k] = (dh*-low/(levels-1) - dz*low/h) * g0 * (1 - g0)
+	dh += dz * c.gamma[lower][k] * low / (h * h) // z = −γ0·low/h
+	c.rawGrad[upper][k] = dh * c.top[k] / (levels - 1) * c.slope[upper][k]
+	c.rawGrad[lower][k] = (dh*-low/(levels-1) - dz*low/h) * c.slope[lower][k]
 }
 
 // searchSteps sets the symmetric grid's steps to the candidates with the least

@@ -7,13 +7,23 @@ import (
 )
 
 const (
-	maxHalf  = 65504    // the largest finite fp16
-	maxShort = 127 << 5 // the largest value of 7 significant bits whose 15-fold is finite in fp16
+	maxHalf        = 65504          // the largest finite fp16
+	smallestNormal = 1. / (1 << 14) // of fp16
+	maxShort       = 127 << 5       // the largest value of 7 significant bits whose 15-fold is finite in fp16
 )
 
 // toHalf rounds to the nearest fp16, ties to even, staying finite.
 func toHalf(v float32) float32 {
-	return float16.Fromfloat32(clampHalf(v)).Float32()
+	const drop = 24 - 11 // significant bits of a float32 less those of an fp16
+	v = clampHalf(v)
+	if abs32(v) < smallestNormal {
+		// A float32 of this constant's size has the spacing of fp16's subnormals.
+		const shift = 0.75
+		return float32(math.Copysign(float64(float32(v+shift)-shift), float64(v)))
+	}
+	b := math.Float32bits(v)
+	b += 1<<(drop-1) - 1 + b>>drop&1
+	return math.Float32frombits(b &^ (1<<drop - 1))
 }
 
 // halfBits returns the fp16 bits of a value that toHalf made.
@@ -28,7 +38,7 @@ func toShortHalf(v float32) float32 {
 	b += 1<<(drop-1) - 1 + b>>drop&1
 	r := math.Float32frombits(b &^ (1<<drop - 1))
 	// Below fp16's normal range the grid of fp16 itself is coarser.
-	if abs32(r) < 1.0/(1<<14) {
+	if abs32(r) < smallestNormal {
 		return toHalf(r)
 	}
 	return min(max(r, -maxShort), maxShort)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"besa/convert"
 	"besa/internal/enginebench"
 )
 
@@ -32,6 +33,7 @@ machine lowers the figures.`,
   BESA_KERNEL=avx2 besa bench --only gemm`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			o.Memory = convert.DefaultMemory()
 			o.Begin = func(section string) { fmt.Fprintf(std.err, "measuring: %s\n", section) }
 			return runBench(c.Context(), std, o, asJSON)
 		},

@@ -15,6 +15,7 @@ import (
 
 	"besa/convert"
 	"besa/eval"
+	"besa/internal/enginebench"
 	"besa/internal/kernel"
 )
 
@@ -77,7 +78,8 @@ func exitCode(err error) int {
 		return exitCheckFailed
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.Is(err, eval.ErrNoLibrary), errors.Is(err, convert.ErrMemory), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EIO),
+	case errors.Is(err, eval.ErrNoLibrary), errors.Is(err, convert.ErrMemory), errors.Is(err, enginebench.ErrMemory),
+		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EIO),
 		errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.EDQUOT), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return exitEnvironment
 	case errors.Is(err, syscall.EADDRINUSE), errors.Is(err, syscall.EADDRNOTAVAIL):

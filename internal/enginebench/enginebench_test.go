@@ -9,13 +9,10 @@ import (
 	"besa/internal/decoder"
 )
 
-// TestRunQuick checks what every row must hold; figures depend on the machine.
-func TestRunQuick(t *testing.T) {
-	if testing.Short() {
-		t.Skip("measures for a few seconds")
-	}
+// TestRun checks what every row must hold; figures depend on the machine.
+func TestRun(t *testing.T) {
 	begun := 0
-	r, err := Run(t.Context(), Options{Threads: 2, Quick: true, Begin: func(string) { begun++ }})
+	r, err := Run(t.Context(), Options{Threads: 2, tiny: true, Begin: func(string) { begun++ }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +37,7 @@ func TestRunQuick(t *testing.T) {
 			t.Errorf("no rows in section %s", s)
 		}
 	}
-	if begun < 4 || r.Threads != 2 || !r.Quick {
+	if begun < 4 || r.Threads != 2 {
 		t.Errorf("begun %d sections with %d threads", begun, r.Threads)
 	}
 }

@@ -13,7 +13,12 @@ const (
 )
 
 // peakTime is how long a peak is measured.
-const peakTime = 200 * time.Millisecond
+func (b *bench) peakTime() time.Duration {
+	if b.opts.tiny {
+		return time.Millisecond
+	}
+	return 200 * time.Millisecond
+}
 
 // peaks measures the machine before anything else runs.
 func (b *bench) peaks() {
@@ -21,7 +26,7 @@ func (b *bench) peaks() {
 	b.arithmetic()
 	one := kernel.NewPool(1)
 	defer one.Close()
-	m := newMemory(b.pool)
+	m := b.newMemory()
 	p.ReadOne, p.CopyOne = m.read(one), m.copy(one)
 	p.Read, p.Copy = m.read(b.pool), m.copy(b.pool)
 }
@@ -30,8 +35,8 @@ func (b *bench) peaks() {
 // on the machine, which rows share, only ever lowers one measurement.
 func (b *bench) arithmetic() {
 	p := &b.report.Peaks
-	p.FP32One = max(p.FP32One, kernel.PeakGFLOPS(peakTime, 1))
-	p.FP32 = max(p.FP32, p.FP32One, kernel.PeakGFLOPS(peakTime, b.pool.Threads()))
+	p.FP32One = max(p.FP32One, kernel.PeakGFLOPS(b.peakTime(), 1))
+	p.FP32 = max(p.FP32, p.FP32One, kernel.PeakGFLOPS(b.peakTime(), b.pool.Threads()))
 }
 
 // finish measures the arithmetic peaks once more and relates all rows to the
@@ -52,11 +57,13 @@ func (b *bench) finish() {
 // memory is two matrices far larger than the caches.
 type memory struct{ a, b kernel.Mat[float32] }
 
-func newMemory(p *kernel.Pool) memory {
-	const rows, cols = 2048, 16384 // 128 MiB each
-	m := memory{kernel.NewMat[float32](rows, cols), kernel.NewMat[float32](rows, cols)}
-	kernel.Copy(p, m.a, m.b) // the system hands out pages when they are first written
-	return m
+func (b *bench) newMemory() memory {
+	rows, cols := 2048, 16384 // 128 MiB each
+	if b.opts.tiny {
+		rows = 16
+	}
+	// The system hands out pages when they are first written.
+	return memory{randomMatrix(b.pool, rows, cols, 1), randomMatrix(b.pool, rows, cols, 1)}
 }
 
 func (m memory) bytes() float64 { return float64(4 * len(m.a.Data)) }

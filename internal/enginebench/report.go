@@ -19,6 +19,8 @@ type Options struct {
 	Only    []string // of Sections; empty: all
 	Memory  int64    // bytes that may be used
 	Begin   func(section string)
+
+	tiny bool // for tests: next to nothing
 }
 
 // Report is the result of one run. Percentages are of the peak that the row
@@ -108,7 +110,7 @@ func (b *bench) sections() error {
 		{"gemm", b.products},
 		{"attention", b.attention},
 		{"mask", func() error { return b.block(b.large(), "step", b.wants("step"), b.wants("mask")) }},
-		{"smollm2", func() error { return b.block(smolLM2, "smollm2", true, false) }},
+		{"smollm2", func() error { return b.block(b.little(), "smollm2", true, false) }},
 	} {
 		if !b.wants(section.name) && !(section.name == "mask" && b.wants("step")) {
 			continue

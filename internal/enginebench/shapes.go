@@ -29,14 +29,26 @@ var (
 	llama7B = llama("LLaMA-7B's block", 4096, 11008, 32, 32, 2048)
 	smolLM2 = llama("SmolLM2-135M's block", 576, 1536, 9, 3, 512)
 	small   = llama("a 12.8 M block", 1024, 2816, 8, 8, 512) // its matrices exceed the caches
+	tiny    = llama("a tiny block", 64, 96, 4, 2, 48)
 )
 
 // large is the shape of the sections that are about a large model.
 func (b *bench) large() shape {
-	if b.opts.Quick {
+	switch {
+	case b.opts.tiny:
+		return tiny
+	case b.opts.Quick:
 		return small
 	}
 	return llama7B
+}
+
+// little is the shape of the section about a small model.
+func (b *bench) little() shape {
+	if b.opts.tiny {
+		return tiny
+	}
+	return smolLM2
 }
 
 // bytes estimates the memory of a step: weights, masked weights and gradients
