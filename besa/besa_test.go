@@ -302,3 +302,75 @@ func TestOptionsValidate(t *testing.T) {
 		}
 	}
 }
+
+func TestGoals(t *testing.T) {
+	params := [decoder.NumLinears]int{100, 100, 100, 100, 200, 200, 200}
+	opts := DefaultOptions()
+	opts.Targets[decoder.V] = Target{true, 0.2}
+	opts.Targets[decoder.Down] = Target{true, 0}
+	goals, err := opts.goals(params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pruned float64
+	for _, g := range goals {
+		pruned += g.sparsity * float64(g.params)
+	}
+	if len(goals) != 3 || math.Abs(pruned-500) > 1e-9 {
+		t.Errorf("%d goals prune %g of 1000 weights, want 500", len(goals), pruned)
+	}
+	for l := range opts.Targets {
+		opts.Targets[l] = Target{true, 0.3}
+	}
+	if goals, err := opts.goals(params); err != nil || len(goals) != int(decoder.NumLinears) {
+		t.Errorf("all layers set: %v, %v", goals, err)
+	}
+	for _, low := range []float64{0, 0.95} { // the one layer left would need more than everything, or less than nothing
+		for l := range opts.Targets {
+			opts.Targets[l] = Target{l > 0, low}
+		}
+		if _, err := opts.goals(params); !errors.Is(err, ErrOptions) {
+			t.Errorf("six layers at %g: error %v", low, err)
+		}
+	}
+}
+
+func TestTargets(t *testing.T) {
+	for _, method := range Methods {
+		opts := DefaultOptions()
+		opts.Method = method
+		opts.Targets[decoder.V] = Target{true, 0.25}
+		opts.Targets[decoder.O] = Target{true, 0}
+		res, err := PruneBlock(t.Context(), tinyJob(t, 2), opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for l, want := range map[decoder.Linear]float64{decoder.V: 0.25, decoder.O: 0} {
+			if got := res.Layers[l].Sparsity(); math.Abs(got-want) > 1e-3 {
+				t.Errorf("%s, %s: sparsity %g, want %g", method, l, got, want)
+			}
+		}
+		if got := res.Sparsity(); math.Abs(got-0.5) > 1e-3 {
+			t.Errorf("%s: the block's sparsity is %g", method, got)
+		}
+	}
+}
+
+func TestUniformCounts(t *testing.T) {
+	for _, c := range []struct {
+		rows, cols int
+		s          float64
+		want       int
+	}{{7, 64, 0.5, 224}, {10, 64, 0.51, 326}, {3, 10, 0, 0}, {5, 9, 0.99, 45}} {
+		total := 0
+		for i, n := range uniformCounts(c.rows, c.cols, c.s) {
+			if math.Abs(float64(n)-c.s*float64(c.cols)) > 1 || n > c.cols {
+				t.Errorf("%+v: row %d prunes %d", c, i, n)
+			}
+			total += n
+		}
+		if total != c.want {
+			t.Errorf("%+v: %d pruned", c, total)
+		}
+	}
+}

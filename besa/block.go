@@ -3,7 +3,6 @@ package besa
 import (
 	"context"
 	"fmt"
-	"math"
 
 	"besa/internal/decoder"
 	"besa/internal/kernel"
@@ -133,6 +132,7 @@ type session struct {
 	prune   [decoder.NumLinears][]int
 	alloc   []*Allocation // by layer; only when it is learned
 	clip    [decoder.NumLinears]*clipping
+	goals   []goal
 	params  int // weights in the block
 	learned int // steps of learning the allocation
 	steps   []StepLoss
@@ -222,13 +222,17 @@ func (s *session) target(path Path, i int) (kernel.Mat[float32], error) {
 // prepare ranks the weights and sets up uniform counts, grids and allocations.
 func (s *session) prepare() error {
 	cand := NewCandidates(s.opts.Step)
+	sparsity, err := s.split()
+	if err != nil {
+		return err
+	}
 	if err := s.factorize(); err != nil {
 		return err
 	}
 	for l := range decoder.NumLinears {
 		w := s.Block.W[l]
 		norms := s.norms[l].Norms()
-		if err := s.choose(l, norms); err != nil {
+		if err := s.choose(l, norms, sparsity[l]); err != nil {
 			return fmt.Errorf("%s: %w", l, err)
 		}
 		if s.opts.Grid != GridNone {
@@ -241,12 +245,27 @@ func (s *session) prepare() error {
 			}
 		}
 		if s.opts.Method == MethodBESA {
-			a := NewAllocation(w.Rows, w.Cols, cand, tiltFor(cand, s.opts.Sparsity), s.opts.Granularity)
+			a := NewAllocation(w.Rows, w.Cols, cand, tiltFor(cand, sparsity[l]), s.opts.Granularity)
 			a.Plain = s.opts.Plain
 			s.alloc = append(s.alloc, a)
 		}
 	}
 	return nil
+}
+
+// split fixes the goals and returns the sparsity that each layer starts from.
+func (s *session) split() (sparsity [decoder.NumLinears]float64, err error) {
+	var params [decoder.NumLinears]int
+	for l, w := range s.Block.W {
+		params[l] = w.Rows * w.Cols
+	}
+	s.goals, err = s.opts.goals(params)
+	for _, g := range s.goals {
+		for _, l := range g.layers {
+			sparsity[l] = g.sparsity
+		}
+	}
+	return sparsity, err
 }
 
 // groupFor is the largest group size up to want that divides cols, or 32.
@@ -255,90 +274,4 @@ func groupFor(cols, want int) int {
 		want /= 2
 	}
 	return want
-}
-
-// update brings allocations, grids and masked weights in line with the logits.
-func (s *session) update() {
-	for l := range decoder.NumLinears {
-		s.alloc[l].Update(s.pool)
-		s.prune[l] = s.alloc[l].Prune
-		s.mask(l)
-	}
-}
-
-// mask quantises layer l's weights, where there is a grid, and drops the least
-// important ones.
-func (s *session) mask(l decoder.Linear) {
-	w := s.Block.W[l]
-	if c := s.clip[l]; c != nil {
-		c.update(s.pool)
-		c.applyMask(s.pool, s.masked.W[l], w, s.rank[l], s.prune[l])
-		return
-	}
-	applyMask(s.pool, s.masked.W[l], w, s.rank[l], s.prune[l])
-}
-
-// expected is the block's sparsity as the penalty sees it.
-func (s *session) expected() float64 {
-	var sum float64
-	for _, a := range s.alloc {
-		sum += a.Sum()
-	}
-	return sum / float64(s.params)
-}
-
-// step computes the loss on one window and every gradient.
-func (s *session) step(window int, dout kernel.Mat[float32], grads *decoder.Gradients[float32]) (StepLoss, error) {
-	s.update()
-	x, err := s.In.Load(window)
-	if err != nil {
-		return StepLoss{}, err
-	}
-	ref, err := s.target(s.opts.Reference, window)
-	if err != nil {
-		return StepLoss{}, err
-	}
-	if err := s.Engine.Forward(&s.masked, x, s.acts); err != nil {
-		return StepLoss{}, err
-	}
-	dout = dout.View(0, x.Rows, 0, dout.Cols)
-	loss := StepLoss{Reconstruction: reconstruction(s.pool, s.opts.Loss, s.acts.Out, ref, dout)}
-	loss.Loss = loss.Reconstruction
-	if err := s.Engine.Backward(&s.masked, s.acts, dout, grads); err != nil {
-		return StepLoss{}, err
-	}
-	loss.Sparsity = s.expected()
-	term, dSparsity := penalty(s.opts.Loss, s.opts.Lambda, loss.Sparsity, s.opts.Sparsity)
-	loss.Loss += term
-	s.maskGradients(grads, dSparsity)
-	return loss, nil
-}
-
-// maskGradients takes the gradients with respect to the masked weights, and
-// that of the penalty with respect to the block's sparsity, to what is learned.
-func (s *session) maskGradients(grads *decoder.Gradients[float32], dSparsity float64) {
-	for l := range decoder.NumLinears {
-		w := s.Block.W[l]
-		dAlpha := float32(dSparsity * float64(w.Cols) / float64(s.params))
-		s.alloc[l].Backward(s.pool, s.rank[l], w, grads.W[l], s.clip[l], dAlpha)
-	}
-}
-
-// settleCounts turns what the last step left into counts that meet the target
-// exactly, or takes them as they are.
-func (s *session) settleCounts() {
-	for _, a := range s.alloc {
-		a.Update(s.pool)
-	}
-	if s.opts.Expected {
-		for l, a := range s.alloc {
-			s.prune[l] = a.Prune
-		}
-		return
-	}
-	target := int(math.Round(s.opts.Sparsity * float64(s.params)))
-	counts := exactCounts(s.alloc, target)
-	for l := range decoder.NumLinears {
-		s.prune[l] = counts[l]
-	}
 }

@@ -33,15 +33,15 @@ func (s *session) factorize() error {
 
 // choose ranks the weights of layer l and sets how many of every row go: the
 // final choice of the baselines, the start of BESA's allocation.
-func (s *session) choose(l decoder.Linear, norms []float32) (err error) {
+func (s *session) choose(l decoder.Linear, norms []float32, sparsity float64) (err error) {
 	w := s.Block.W[l]
-	s.prune[l] = uniformCounts(w.Rows, w.Cols, s.opts.Sparsity)
+	s.prune[l] = uniformCounts(w.Rows, w.Cols, sparsity)
 	switch {
 	case s.opts.Method == MethodSparseGPT:
 		if err := finite(w); err != nil {
 			return err
 		}
-		keep := sparseGPT(s.pool, w, s.factor[l], s.opts.Sparsity, s.opts.Pattern, sweepWidth)
+		keep := sparseGPT(s.pool, w, s.factor[l], sparsity, s.opts.Pattern, sweepWidth)
 		s.rank[l], s.prune[l], err = selection(s.pool, keep, w.Rows, w.Cols)
 		return err
 	case s.opts.Method == MethodMagnitude, s.opts.Method == MethodBESA && s.opts.Importance == ImportanceWeight:

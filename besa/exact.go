@@ -64,11 +64,14 @@ func shifted(alpha float32, shift float64, cols int) float64 {
 	return min(max((float64(alpha)+shift)*float64(cols), 0), float64(cols))
 }
 
-// uniformCounts prunes ⌊s·cols⌋ weights of every row.
+// uniformCounts prunes s·cols weights of every row; where that is no integer
+// the rows take turns, so that the layer as a whole meets s.
 func uniformCounts(rows, cols int, sparsity float64) []int {
 	counts := make([]int, rows)
+	done := 0
 	for i := range counts {
-		counts[i] = int(sparsity*float64(cols) + 1e-9)
+		next := int(math.Round(sparsity * float64(cols) * float64(i+1)))
+		counts[i], done = next-done, next
 	}
 	return counts
 }

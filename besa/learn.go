@@ -67,7 +67,7 @@ func (l *Learning) Masks() { l.s.update() }
 
 // MaskGradients is a step's part between backward pass and optimisers: it
 // takes the last backward pass's gradients to what is learned.
-func (l *Learning) MaskGradients() { l.s.maskGradients(l.grads, 0) }
+func (l *Learning) MaskGradients() { l.s.maskGradients(l.grads, new([decoder.NumLinears]float32)) }
 
 // learn minimises the reconstruction loss over allocations and clipping
 // strengths together, one window a step.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"besa/internal/decoder"
 )
 
 // Method says how the weights to drop are chosen.
@@ -97,6 +99,9 @@ type Options struct {
 	Method   Method
 	Sparsity float64 // target fraction of pruned weights, 0 ≤ s < 1
 	Pattern  Pattern // n:m masks of the baselines; Sparsity is then n/m
+	// Targets are sparsities of single layers; the other layers of the block
+	// make up for them, so that the block as a whole meets Sparsity.
+	Targets [decoder.NumLinears]Target
 
 	// Allocation (MethodBESA).
 	Importance  Importance
@@ -162,6 +167,8 @@ func (o Options) Validate() error {
 		return fail("pattern %s is for the baselines: BESA learns how much of every row to drop", o.Pattern)
 	case o.Pattern.M != 0 && o.Sparsity != o.Pattern.Sparsity():
 		return fail("pattern %s prunes %g of the weights, not %g", o.Pattern, o.Pattern.Sparsity(), o.Sparsity)
+	case o.Pattern.M != 0 && o.Targets != [decoder.NumLinears]Target{}:
+		return fail("pattern %s and sparsities of single tensors exclude each other", o.Pattern)
 	case !(o.Sparsity >= 0 && o.Sparsity < 1):
 		return fail("sparsity %g is not in [0, 1)", o.Sparsity)
 	case o.Method == MethodBESA && o.Sparsity == 0:
@@ -171,6 +178,11 @@ func (o Options) Validate() error {
 	case !(o.Lambda >= 0), !(o.DCoef > 0), !(o.LR > 0), o.Epochs < 1, !(o.ClipLR >= 0):
 		return fail("lambda %g, d coefficient %g, learning rate %g, epochs %d, clip step %g: all must be positive",
 			o.Lambda, o.DCoef, o.LR, o.Epochs, o.ClipLR)
+	}
+	for l, t := range o.Targets {
+		if t.Set && !(t.Sparsity >= 0 && t.Sparsity < 1) {
+			return fail("sparsity %g of %s is not in [0, 1)", t.Sparsity, decoder.Linear(l))
+		}
 	}
 	if err := o.Refine.validate(); err != nil {
 		return fail("%v", err)
