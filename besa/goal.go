@@ -54,6 +54,20 @@ func (o Options) goals(params [decoder.NumLinears]int) ([]goal, error) {
 	return append(all, rest), nil
 }
 
+// Check reports why a block of shape c cannot be pruned by these options.
+func (o Options) Check(c decoder.Config) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	var params [decoder.NumLinears]int
+	for l := range decoder.NumLinears {
+		rows, cols := c.Shape(l)
+		params[l] = rows * cols
+	}
+	_, err := o.goals(params)
+	return err
+}
+
 // weights is the number of weights that the goal prunes.
 func (g goal) weights() int { return int(math.Round(g.sparsity * float64(g.params))) }
 

@@ -76,6 +76,9 @@ func (r *runner) provenance() ([]gguf.KV, error) {
 		entry{"besa.calibration.window_tokens", uint32(c.Len)},
 		entry{"besa.calibration.stride", uint32(c.Stride)},
 	)
+	if len(r.Targets) > 0 {
+		values = append(values, entry{"besa.sparsity.tensor_targets", fmt.Sprintf("%v", r.Targets)})
+	}
 	var kvs []gguf.KV
 	for _, v := range values {
 		kv, err := gguf.NewKV(v.key, v.value)

@@ -40,6 +40,7 @@ func (r *runner) fingerprint() (fingerprint, error) {
 		{"stride", fmt.Sprint(c.Stride)},
 		{"seed", fmt.Sprint(c.Seed)},
 		{"activations", string(r.Activations)},
+		{"target sparsities", fmt.Sprintf("%v", r.Targets)},
 	}
 	method := reflect.ValueOf(r.Method)
 	for i := range method.NumField() {

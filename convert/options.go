@@ -19,6 +19,7 @@ type Options struct {
 	Resume bool // continue where an interrupted conversion to this output stopped; else start afresh
 
 	Method      besa.Options
+	Targets     []Target // sparsities of single tensors; of those that mean the same the last counts
 	Calibration Calibration
 	Activations Activations // format in which hidden states wait between blocks; empty: fp32
 	Threads     int         // 0: all
@@ -91,8 +92,17 @@ type BlockReport struct {
 	Error         float64            `json:"reconstruction_error"` // ‖pruned − dense‖/‖dense‖ on the calibration windows
 	FirstLoss     float64            `json:"first_loss,omitempty"` // mean reconstruction loss of the first quarter of the steps
 	LastLoss      float64            `json:"last_loss,omitempty"`  // and of the last quarter
+	Refinement    *Refinement        `json:"refinement,omitempty"`
 	Sparsity      float64            `json:"sparsity"`
 	Layers        map[string]float64 `json:"layer_sparsity"` // by linear layer
 	BitsPerWeight float64            `json:"bits_per_weight"`
 	Seconds       float64            `json:"seconds"`
+}
+
+// Refinement is what tuning the survivors did to a block's mean loss.
+type Refinement struct {
+	FirstPass     float64 `json:"first_pass_loss"`
+	LastPass      float64 `json:"last_pass_loss"`
+	HeldOutBefore float64 `json:"held_out_loss_before"`
+	HeldOutAfter  float64 `json:"held_out_loss_after"`
 }

@@ -34,6 +34,13 @@ func methodEntries(m besa.Options) []entry {
 			entries = append(entries, entry{"besa.allocation.lr", m.LR})
 		}
 	}
+	if m.Refine.Passes > 0 {
+		entries = append(entries,
+			entry{"besa.refinement.passes", uint32(m.Refine.Passes)},
+			entry{"besa.refinement.lr", m.Refine.LR},
+			entry{"besa.refinement.reference", string(m.Refine.Reference)},
+		)
+	}
 	if m.Grid != besa.GridNone {
 		entries = append(entries,
 			entry{"besa.quantisation.grid", string(m.Grid)},

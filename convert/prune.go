@@ -73,12 +73,17 @@ func (r *runner) lastMissing() int {
 }
 
 // flopsPerWeight counts floating-point operations per weight and token: the
-// dense and the pruned pass 2 each, a learning step 6 (forward 2, backward 4).
+// dense and the pruned pass 2 each, the dense path 2, a step of learning or of
+// refinement 6 (forward 2, backward 4).
 func (r *runner) flopsPerWeight() float64 {
-	if r.Method.Method != besa.MethodBESA {
-		return 4
+	n := 4 + 6*float64(r.Method.Refine.Passes)
+	if r.Method.Method == besa.MethodBESA {
+		n += 6 * float64(r.Method.Epochs)
 	}
-	return 4 + 6*float64(r.Method.Epochs)
+	if r.Method.NeedsDensePath() {
+		n += 2
+	}
+	return n
 }
 
 // work counts blocks, for progress.
@@ -106,12 +111,15 @@ func (r *runner) block(ctx context.Context, eng *decoder.Engine[float32], b int)
 		Step: func(done, total int) {
 			r.event(Event{Stage: StagePrune, Block: b, Done: r.work.at(float64(done) / float64(total+1))})
 		},
-	}, r.Method)
+	}, r.methodFor(b))
 	if err != nil {
 		return err
 	}
 	rec := blockRecord{Report: BlockReport{Block: b, Error: res.Error, Sparsity: res.Sparsity(), Layers: map[string]float64{}}}
 	rec.Report.FirstLoss, rec.Report.LastLoss = quarters(res.Steps)
+	if f := res.Refine; f != nil {
+		rec.Report.Refinement = &Refinement{f.First, f.Last, f.Before, f.After}
+	}
 	var blobs [][]byte
 	var stored, weights uint64
 	for l := range decoder.NumLinears {

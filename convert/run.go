@@ -113,6 +113,10 @@ func newRunner(o Options) (*runner, error) {
 		m.Close()
 		return nil, fmt.Errorf("%s is a sparse GGUF already: convert the model that it was made from", o.Input)
 	}
+	if err := o.checkTargets(m.Config, m.Layers); err != nil {
+		m.Close()
+		return nil, err
+	}
 	r := &runner{Options: o, model: m, pool: kernel.NewPool(o.Threads)}
 	r.report = Report{
 		Input: o.Input, Output: named, Architecture: m.Arch, Method: string(o.Method.Method), Grid: string(o.Method.Grid),

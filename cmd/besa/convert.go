@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ type convertOptions struct {
 	method      *methodFlags
 	jointQ4     bool
 	grid        string
+	targets     []string
 	activations string
 	memory      byteSize
 	json        bool
@@ -55,6 +57,7 @@ with what is pruned. Embeddings, norms and the output head are copied as they ar
 	f.StringVar(&o.grid, "grid", string(besa.GridSymmetric), "4-bit grid: symmetric (expands to Q4_0) or asymmetric (Q4_1)")
 	f.IntVar(&o.Method.Group, "group-size", o.Method.Group, "weights per scale: 128, 64 or 32; halved where a layer's columns do not divide")
 	o.method = bindMethod(f, &o.Method)
+	f.StringArrayVar(&o.targets, "target-sparsity", nil, "PATTERN=VALUE: sparsity of the linear layers whose name matches, as in attn_v=0.3 or 'blk.0.*=0.2' (repeatable); the others make up for it")
 	f.StringVar(&o.Calibration.Path, "calib", "", "calibration text: plain text, or JSONL (also .gz) with a field \"text\"")
 	f.IntVar(&o.Calibration.Samples, "calib-samples", 0, "calibration windows (default 128, or as many as the text holds)")
 	f.IntVar(&o.Calibration.Len, "calib-len", 0, "tokens per window (default 2048, or the model's context)")
@@ -76,6 +79,13 @@ func (o *convertOptions) complete(gridGiven bool) error {
 	if err := o.method.complete(); err != nil {
 		return err
 	}
+	for _, t := range o.targets {
+		target, err := parseTarget(t)
+		if err != nil {
+			return err
+		}
+		o.Targets = append(o.Targets, target)
+	}
 	o.Method.Grid = besa.GridNone
 	if o.jointQ4 {
 		o.Method.Grid = besa.Grid(o.grid)
@@ -89,6 +99,16 @@ func (o *convertOptions) complete(gridGiven bool) error {
 		o.Output = defaultOutput(o.Input, o.Method)
 	}
 	return o.Method.Validate()
+}
+
+// parseTarget reads "pattern=sparsity".
+func parseTarget(s string) (convert.Target, error) {
+	pattern, value, ok := strings.Cut(s, "=")
+	sparsity, err := strconv.ParseFloat(value, 64)
+	if !ok || pattern == "" || err != nil {
+		return convert.Target{}, fmt.Errorf("--target-sparsity %q: write PATTERN=VALUE, as in attn_v=0.3", s)
+	}
+	return convert.Target{Pattern: pattern, Sparsity: sparsity}, nil
 }
 
 // defaultOutput names the output after the input without its quantisation tag:

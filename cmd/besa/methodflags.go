@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/pflag"
 
 	"besa/besa"
@@ -11,6 +13,8 @@ import (
 type methodFlags struct {
 	options *besa.Options
 	pattern string
+	refine  bool
+	passes  int
 	flags   *pflag.FlagSet
 }
 
@@ -30,12 +34,28 @@ func bindMethod(f *pflag.FlagSet, o *besa.Options) *methodFlags {
 	f.Float64Var(&o.Step, "step", o.Step, "distance of the candidate sparsities")
 	f.Float64Var(&o.Lambda, "lambda", o.Lambda, "weight of the sparsity penalty")
 	f.BoolVar(&o.Plain, "plain-softmax", o.Plain, "no sigmoid before the softmax over candidates")
+	choice(f, &o.Reference, "reference", "inputs of the dense block whose output besa reproduces", besa.Paths)
+	f.BoolVar(&m.refine, "refine", false, "tune the survivors (and the clipping) once a block's masks are final")
+	f.IntVar(&m.passes, "refine-passes", defaultRefinePasses, "passes of --refine over the calibration windows")
+	f.Float64Var(&o.Refine.LR, "refine-lr", o.Refine.LR, "step of --refine at its start")
+	choice(f, &o.Refine.Reference, "refine-reference", "inputs of the dense block whose output --refine reproduces", besa.Paths)
 	f.BoolVar(&o.Expected, "expected-counts", o.Expected, "keep the learned counts, which meet the target only nearly")
 	return m
 }
 
+// defaultRefinePasses is where the perplexity of docs/method.md's table levels off.
+const defaultRefinePasses = 8
+
 // complete derives what the flags say together.
 func (m *methodFlags) complete() error {
+	for _, name := range []string{"refine-passes", "refine-lr", "refine-reference"} {
+		if m.flags.Changed(name) && !m.refine {
+			return fmt.Errorf("--%s shapes the refinement: add --refine", name)
+		}
+	}
+	if m.refine {
+		m.options.Refine.Passes = m.passes
+	}
 	pattern, err := besa.ParsePattern(m.pattern)
 	if err != nil {
 		return err
