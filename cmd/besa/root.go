@@ -17,6 +17,7 @@ import (
 	"besa/eval"
 	"besa/internal/enginebench"
 	"besa/internal/kernel"
+	"besa/internal/mount"
 )
 
 // version is the tool's version, written into the files it makes.
@@ -78,7 +79,8 @@ func exitCode(err error) int {
 		return exitCheckFailed
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.Is(err, eval.ErrNoLibrary), errors.Is(err, convert.ErrMemory), errors.Is(err, enginebench.ErrMemory),
+	case errors.Is(err, eval.ErrNoLibrary), errors.Is(err, convert.ErrMemory), errors.Is(err, mount.ErrUnavailable),
+		errors.Is(err, enginebench.ErrMemory),
 		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EIO),
 		errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.EDQUOT), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return exitEnvironment
@@ -117,7 +119,7 @@ ordinary one for any llama.cpp-based application.`,
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)
-	root.AddCommand(newConvert(std), newExpand(std), newVerify(std), newInspect(std), newEval(std), newRun(std), newServe(std),
+	root.AddCommand(newConvert(std), newExpand(std), newVerify(std), newInspect(std), newMount(std), newEval(std), newRun(std), newServe(std),
 		newDemo(std), newBench(std))
 	return root
 }

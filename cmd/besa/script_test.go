@@ -9,11 +9,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"besa/internal/assets"
 	"besa/internal/demomodel"
+	"besa/internal/mount"
 )
 
 func TestMain(m *testing.M) {
@@ -58,8 +60,38 @@ func TestScripts(t *testing.T) {
 			"maxrss":    cmdMaxRSS,
 			"samebytes": cmdSameBytes,
 			"samefield": cmdSameField,
+			"waitfor":   cmdWaitFor,
 		},
+		Condition: condition,
 	})
+}
+
+// condition knows [fuse]: whether this machine can mount.
+func condition(cond string) (bool, error) {
+	if cond != "fuse" {
+		return false, fmt.Errorf("unknown condition %q", cond)
+	}
+	dir, err := os.MkdirTemp("", "besa-fuse-*")
+	if err != nil {
+		return false, err
+	}
+	defer os.RemoveAll(dir)
+	m, err := mount.New(dir, mount.File{Name: "x", Data: strings.NewReader("")}, mount.Options{})
+	if err != nil {
+		return false, nil
+	}
+	return true, m.Unmount()
+}
+
+// cmdWaitFor waits until a file is there: waitfor FILE
+func cmdWaitFor(ts *testscript.TestScript, _ bool, args []string) {
+	for range 200 {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("%s does not appear", args[0])
 }
 
 // cmdExitCode runs a program and demands its exit code: exitcode N PROGRAM ARGS…

@@ -18,7 +18,7 @@ import (
 // import. Data flows one way, so this is the whole architecture.
 var mayImport = map[string][]string{
 	"cmd/besa": {"besa", "convert", "eval", "gguf", "native", "sparsefmt", "internal/corpus", "internal/demomodel", "internal/enginebench",
-		"internal/generate", "internal/kernel", "internal/llama", "internal/serve"},
+		"internal/generate", "internal/kernel", "internal/llama", "internal/mount", "internal/serve"},
 	"convert": {"besa", "gguf", "sparsefmt", "internal/corpus", "internal/decoder", "internal/disk", "internal/kernel", "internal/model",
 		"internal/tokenizer"},
 	"internal/enginebench":    {"besa", "internal/decoder", "internal/kernel"},
@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"internal/kernel":         {},
 	"internal/linalg":         {"internal/kernel"},
 	"internal/corpus":         {},
+	"internal/mount":          {},
 	"native":                  {"gguf", "sparsefmt"}, // its tests compare with the format
 	"scripts/bench-model":     {"gguf"},
 	"internal/libffi":         {},

@@ -1,0 +1,203 @@
+//go:build linux
+
+package mount
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// testFile has 3 MB of bytes that depend on their place.
+func testFile() (File, []byte) {
+	b := make([]byte, 3e6+7)
+	for i := range b {
+		b[i] = byte(i ^ i>>8 ^ i>>16)
+	}
+	return File{Name: "model.gguf", Size: int64(len(b)), ModTime: time.Unix(1e9, 5000), Data: bytes.NewReader(b)}, b
+}
+
+// mounted mounts f, or skips the test where that is not possible.
+func mounted(t *testing.T, f File, o Options) *Mount {
+	t.Helper()
+	m, err := New(t.TempDir(), f, o)
+	if errors.Is(err, ErrUnavailable) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Unmount(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+func TestMountedFile(t *testing.T) {
+	f, want := testFile()
+	m := mounted(t, f, Options{})
+	info, err := os.Stat(m.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() != f.Size || !info.ModTime().Equal(f.ModTime) || info.Mode() != 0o444 {
+		t.Errorf("%v, size %d, changed %v", info.Mode(), info.Size(), info.ModTime())
+	}
+	for range 2 { // from us, then from the page cache
+		if got, err := os.ReadFile(m.Path()); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+	}
+	file, err := os.Open(m.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var wg sync.WaitGroup
+	for g := range int64(4) {
+		wg.Go(func() {
+			p := make([]byte, 5000)
+			for off := g * 777; off < f.Size; off += 40009 {
+				n, err := file.ReadAt(p, off)
+				if !bytes.Equal(p[:n], want[off:min(off+5000, f.Size)]) || n < len(p) && err != io.EOF {
+					t.Errorf("at %d: %d bytes, %v", off, n, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestNothingCanBeChanged(t *testing.T) {
+	f, _ := testFile()
+	m := mounted(t, f, Options{})
+	dir := filepath.Dir(m.Path())
+	for name, err := range map[string]error{
+		"write":    onlyErr(os.OpenFile(m.Path(), os.O_RDWR, 0)),
+		"truncate": os.Truncate(m.Path(), 0),
+		"create":   onlyErr(os.Create(filepath.Join(dir, "new"))),
+		"remove":   os.Remove(m.Path()),
+		"mkdir":    os.Mkdir(filepath.Join(dir, "sub"), 0o777),
+	} {
+		if err == nil {
+			t.Errorf("%s is possible", name)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 || entries[0].Name() != f.Name {
+		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+func onlyErr(f *os.File, err error) error {
+	if err == nil {
+		f.Close()
+	}
+	return err
+}
+
+type brokenData struct{}
+
+var errBroken = errors.New("broken")
+
+func (brokenData) ReadAt(p []byte, off int64) (int, error) { return 0, errBroken }
+
+// An error of the data is one of reading, and is told.
+func TestDamage(t *testing.T) {
+	told := make(chan error, 100)
+	m := mounted(t, File{Name: "x", Size: 100, Data: brokenData{}}, Options{OnError: func(err error) { told <- err }})
+	if _, err := os.ReadFile(m.Path()); !errors.Is(err, syscall.EIO) {
+		t.Error(err)
+	}
+	if err := <-told; !errors.Is(err, errBroken) {
+		t.Error(err)
+	}
+}
+
+func TestBusy(t *testing.T) {
+	f, _ := testFile()
+	m := mounted(t, f, Options{})
+	file, err := os.Open(m.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Unmount(); !errors.Is(err, ErrBusy) {
+		t.Errorf("unmounted while in use: %v", err)
+	}
+	if n, err := file.ReadAt(make([]byte, 10), 0); n != 10 {
+		t.Errorf("no more reading: %v", err)
+	}
+	file.Close()
+	if err := m.Unmount(); err != nil {
+		t.Error(err)
+	}
+	m.Wait()
+}
+
+func TestDirectoryIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, file, filepath.Join(dir, "absent")} {
+		if _, err := New(path, File{Name: "x"}, Options{}); !errors.Is(err, ErrDirectory) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+func TestWithoutFUSE(t *testing.T) {
+	old := device
+	defer func() { device = old }()
+	device = filepath.Join(t.TempDir(), "absent")
+	if _, err := New(t.TempDir(), File{Name: "x"}, Options{}); !errors.Is(err, ErrUnavailable) {
+		t.Error(err)
+	}
+}
+
+// The nodes by themselves, for machines without FUSE.
+func TestNodes(t *testing.T) {
+	f, want := testFile()
+	root := &rootNode{file: f}
+	fs.NewNodeFS(root, &fs.Options{})
+	child := root.GetChild(f.Name)
+	if child == nil {
+		t.Fatal("no file in the directory")
+	}
+	node := child.Operations().(*fileNode)
+	ctx := context.Background()
+	var attr fuse.AttrOut
+	if errno := node.Getattr(ctx, nil, &attr); errno != 0 || attr.Size != uint64(f.Size) || attr.Mode != syscall.S_IFREG|0o444 || attr.Mtime != 1e9 {
+		t.Errorf("%v, %+v", errno, attr)
+	}
+	if errno := root.Getattr(ctx, nil, &attr); errno != 0 || attr.Mode != syscall.S_IFDIR|0o555 {
+		t.Errorf("%v, %+v", errno, attr)
+	}
+	if _, flags, errno := node.Open(ctx, syscall.O_RDONLY); errno != 0 || flags&fuse.FOPEN_KEEP_CACHE == 0 || flags&fuse.FOPEN_DIRECT_IO != 0 {
+		t.Errorf("open: %v, flags %#x", errno, flags)
+	}
+	if _, _, errno := node.Open(ctx, syscall.O_RDWR); errno != syscall.EROFS {
+		t.Errorf("open for writing: %v", errno)
+	}
+	for _, off := range []int64{0, 12345, f.Size - 10, f.Size} {
+		r, errno := node.Read(ctx, nil, make([]byte, 4096), off)
+		if errno != 0 {
+			t.Fatal(errno)
+		}
+		if got, _ := r.Bytes(nil); !bytes.Equal(got, want[off:min(off+4096, f.Size)]) {
+			t.Errorf("at %d: %d bytes", off, len(got))
+		}
+	}
+}
