@@ -43,13 +43,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Condition: func(name string) (bool, error) {
-			if name != "llama" {
-				return false, fmt.Errorf("condition %q is not known", name)
-			}
-			_, ok := assets.Lookup(assets.Llama)
-			return ok, nil
-		},
+		Condition: condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exitcode":  cmdExitCode,
 			"oneline":   cmdOneLine,
@@ -62,15 +56,23 @@ func TestScripts(t *testing.T) {
 			"samefield": cmdSameField,
 			"waitfor":   cmdWaitFor,
 		},
-		Condition: condition,
 	})
 }
 
-// condition knows [fuse]: whether this machine can mount.
-func condition(cond string) (bool, error) {
-	if cond != "fuse" {
-		return false, fmt.Errorf("unknown condition %q", cond)
+// condition knows [llama]: whether llama.cpp's library is there, and [fuse]:
+// whether this machine can mount.
+func condition(name string) (bool, error) {
+	switch name {
+	case "llama":
+		_, ok := assets.Lookup(assets.Llama)
+		return ok, nil
+	case "fuse":
+		return canMount()
 	}
+	return false, fmt.Errorf("condition %q is not known", name)
+}
+
+func canMount() (bool, error) {
 	dir, err := os.MkdirTemp("", "besa-fuse-*")
 	if err != nil {
 		return false, err
