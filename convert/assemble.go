@@ -8,7 +8,6 @@ import (
 
 	"besa/gguf"
 	"besa/internal/decoder"
-	"besa/internal/disk"
 	"besa/internal/model"
 	"besa/sparsefmt"
 )
@@ -31,21 +30,10 @@ func (r *runner) assemble(ctx context.Context) error {
 	}
 	r.report.Sparsity = 1 - float64(survivors)/float64(weights)
 	r.report.BitsPerWeight = 8 * float64(stored) / float64(weights)
-	kvs, err := r.provenance()
-	if err != nil {
-		return err
-	}
-	unnamed := r.journal.path(outputName)
-	if err := sparsefmt.Create(ctx, unnamed, r.model.File(), blobs, sparsefmt.CreateOptions{
-		Provenance: kvs, FileType: fileType(blobs),
-	}); err != nil {
-		return fmt.Errorf("write %s: %w", r.Output, err)
-	}
-	if err := os.Rename(unnamed, r.Output); err != nil {
-		return err
-	}
-	if err := disk.SyncDir(filepath.Dir(r.Output)); err != nil {
-		return err
+	if !r.journal.named {
+		if err := r.write(ctx, blobs); err != nil {
+			return err
+		}
 	}
 	info, err := os.Stat(r.Output)
 	if err != nil {
@@ -53,6 +41,20 @@ func (r *runner) assemble(ctx context.Context) error {
 	}
 	r.report.FileBytes = info.Size()
 	return nil
+}
+
+// write writes the file and gives it its name.
+func (r *runner) write(ctx context.Context, blobs map[string]sparsefmt.Blob) error {
+	kvs, err := r.provenance()
+	if err != nil {
+		return err
+	}
+	if err := sparsefmt.Create(ctx, r.journal.path(outputName), r.model.File(), blobs, sparsefmt.CreateOptions{
+		Provenance: kvs, FileType: fileType(blobs),
+	}); err != nil {
+		return fmt.Errorf("write %s: %w", r.Output, err)
+	}
+	return r.journal.name(r.Output)
 }
 
 // fileType is llama.cpp's number (general.file_type) for a file whose linear

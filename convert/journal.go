@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/zeebo/xxh3"
 
@@ -33,6 +34,7 @@ type journal struct {
 	lock   *disk.Lock
 	log    *os.File            // nil until open
 	blocks map[int]blockRecord // finished blocks whose blobs are sound
+	named  bool                // the output has its name already: all that was left is to tidy up
 }
 
 const (
@@ -68,29 +70,55 @@ func (j *journal) path(name string) string { return filepath.Join(j.dir, name) }
 // blobs is the name of the file that holds a block's blobs.
 func (j *journal) blobs(block int) string { return j.path(fmt.Sprintf("block-%d", block)) }
 
+// outputIsDone tells whether the output has got its name, and the process that
+// gave it was killed before it could remove the journal.
+func outputIsDone(output string) bool {
+	log, err := os.ReadFile(filepath.Join(output+JournalSuffix, logName))
+	if err != nil || !parseRecords(log).complete {
+		return false
+	}
+	_, err = os.Lstat(filepath.Join(output+JournalSuffix, outputName))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// tidyJournal removes a journal that has nothing in it any more.
+func tidyJournal(output string) {
+	if _, err := os.Stat(output + JournalSuffix); err != nil {
+		return
+	}
+	if j, err := lockJournal(output); err == nil {
+		_ = j.close(false)
+	}
+}
+
 // open reads what an earlier run has left. Unless resume is false it keeps the
 // blocks that were finished with the same fingerprint, and refuses others.
 func (j *journal) open(fp fingerprint, resume bool, check func(blockRecord) error) error {
-	old, err := os.ReadFile(j.path(logName))
+	log, err := os.ReadFile(j.path(logName))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	then, blocks, sound := parseRecords(old)
-	if resume && then != nil {
-		if diff := fp.differences(then); diff != "" {
-			return fmt.Errorf("%w: %s is from a conversion that differs in: %s; start afresh with --resume=false, or choose another output with -o",
-				ErrJournal, j.dir, diff)
-		}
-		return j.reopen(blocks, int64(sound), check)
+	then := parseRecords(log)
+	if !resume || then.fingerprint == nil {
+		return j.start(fp)
 	}
-	return j.start(fp)
+	done := outputIsDone(strings.TrimSuffix(j.dir, JournalSuffix))
+	if diff := fp.differences(then.fingerprint); diff != "" {
+		if done {
+			return j.start(fp)
+		}
+		return fmt.Errorf("%w: %s is from a conversion that differs in: %s; start afresh with --resume=false, or choose another output with -o",
+			ErrJournal, j.dir, diff)
+	}
+	j.named = done
+	return j.reopen(then, check)
 }
 
 // reopen continues a log after its last sound record.
-func (j *journal) reopen(blocks map[int]blockRecord, sound int64, check func(blockRecord) error) error {
+func (j *journal) reopen(then contents, check func(blockRecord) error) error {
 	j.blocks = map[int]blockRecord{}
-	for i, b := range blocks {
-		if check(b) == nil && j.verify(b) == nil {
+	for i, b := range then.blocks {
+		if check(b) == nil && (j.named || j.verify(b) == nil) {
 			j.blocks[i] = b
 		}
 	}
@@ -98,10 +126,10 @@ func (j *journal) reopen(blocks map[int]blockRecord, sound int64, check func(blo
 	if j.log, err = os.OpenFile(j.path(logName), os.O_RDWR, 0); err != nil {
 		return err
 	}
-	if err := j.log.Truncate(sound); err != nil {
+	if err := j.log.Truncate(int64(then.sound)); err != nil {
 		return err
 	}
-	_, err = j.log.Seek(sound, io.SeekStart)
+	_, err = j.log.Seek(int64(then.sound), io.SeekStart)
 	return errors.Join(err, j.sweep(false))
 }
 
@@ -167,6 +195,19 @@ func (j *journal) put(b blockRecord, blobs [][]byte) error {
 	}
 	j.blocks[b.Report.Block] = b
 	return nil
+}
+
+// name gives the finished output its name; from then on the journal is only
+// waiting to be removed.
+func (j *journal) name(output string) error {
+	if err := j.append(record{Complete: true}); err != nil {
+		return err
+	}
+	if err := os.Rename(j.path(outputName), output); err != nil {
+		return err
+	}
+	j.named = true
+	return disk.SyncDir(filepath.Dir(output))
 }
 
 // verify compares a block's blobs with the checksums of its record.

@@ -172,6 +172,44 @@ func TestFingerprintKnowsEveryOption(t *testing.T) {
 	}
 }
 
+// TestKilledAfterNaming: the output has its name, the journal is still there.
+func TestKilledAfterNaming(t *testing.T) {
+	conversion := stopped(t, 4)
+	named := func(t *testing.T) Options {
+		o := conversion(t)
+		j := journal{dir: o.Output + JournalSuffix}
+		var err error
+		if j.log, err = os.OpenFile(j.path(logName), os.O_WRONLY|os.O_APPEND, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(j.path(outputName), []byte("the output"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(j.name(o.Output), j.log.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	t.Run("same", func(t *testing.T) {
+		if data, report := run(t, named(t)); string(data) != "the output" || report.Resumed != 4 || report.FileBytes != 10 {
+			t.Errorf("the output is %d bytes; %+v", len(data), report)
+		}
+	})
+	t.Run("another", func(t *testing.T) {
+		o := named(t)
+		o.Calibration.Seed = 9
+		if _, err := Run(t.Context(), o); !errors.Is(err, ErrOutput) || !strings.Contains(err.Error(), "--force") {
+			t.Errorf("another conversion to the same output: %v", err)
+		}
+		if data, err := os.ReadFile(o.Output); err != nil || string(data) != "the output" {
+			t.Errorf("the output is %q, %v", data, err)
+		}
+		if _, err := os.Stat(o.Output + JournalSuffix); err == nil {
+			t.Error("the journal is still there")
+		}
+	})
+}
+
 func TestOneConversionAtATime(t *testing.T) {
 	o := demo(t, nil)
 	j, err := lockJournal(o.Output)
@@ -192,8 +230,6 @@ func TestFailureThatWouldComeAgainLeavesNothing(t *testing.T) {
 	if err := stopAfter(t, o, 1); err == nil {
 		t.Fatal("was not stopped")
 	}
-	ctx, cancel := context.WithCancelCause(t.Context())
-	defer cancel(nil)
 	r, err := newRunner(o)
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +238,7 @@ func TestFailureThatWouldComeAgainLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, step := range []func(context.Context) error{r.calibrate, r.resume} {
-		if err := step(ctx); err != nil {
+		if err := step(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -227,26 +263,31 @@ func FuzzParseRecords(f *testing.F) {
 		f.Add(log)
 	}
 	f.Add(log[:len(log)-5])
+	if log, err = appendRecord(log, record{Complete: true}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(log)
 	f.Add([]byte("0123456789abcdef {}\n"))
 	f.Fuzz(func(t *testing.T, log []byte) {
-		fp, blocks, sound := parseRecords(log)
-		if sound > len(log) || (sound == 0) != (fp == nil) || fp == nil && len(blocks) > 0 {
-			t.Fatalf("%d of %d bytes are sound, fingerprint %v, %d blocks", sound, len(log), fp, len(blocks))
+		c := parseRecords(log)
+		if c.sound > len(log) || (c.sound == 0) != (c.fingerprint == nil) || c.fingerprint == nil && (len(c.blocks) > 0 || c.complete) {
+			t.Fatalf("of %d bytes: %+v", len(log), c)
 		}
 		// What is sound reads the same alone, and more can be written after it.
-		again, same, all := parseRecords(log[:sound])
-		if all != sound || !reflect.DeepEqual(fp, again) || !reflect.DeepEqual(blocks, same) {
+		if again := parseRecords(log[:c.sound]); !reflect.DeepEqual(c, again) {
 			t.Fatal("the sound part reads differently alone")
 		}
-		if fp == nil {
+		if c.fingerprint == nil {
 			return
 		}
-		more, err := appendRecord(slices.Clone(log[:sound]), record{Block: &blockRecord{Report: BlockReport{Block: 1 << 20}}})
+		const block = 1 << 20
+		more, err := appendRecord(slices.Clone(log[:c.sound]), record{Block: &blockRecord{Report: BlockReport{Block: block, Seconds: 7}}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, grown, end := parseRecords(more); end != len(more) || len(grown) != len(blocks)+1 && blocks[1<<20].Tensors == nil && len(grown) != len(blocks) {
-			t.Fatalf("after another record %d of %d bytes are sound, %d blocks", end, len(more), len(grown))
+		grown := parseRecords(more)
+		if grown.sound != len(more) || grown.blocks[block].Report.Seconds != 7 || grown.complete {
+			t.Fatalf("after another record: %+v", grown)
 		}
 	})
 }

@@ -12,14 +12,23 @@ import (
 )
 
 // The journal's log is text: one record a line, its XXH3-64 in hexadecimal,
-// a blank, and JSON. The first record is the fingerprint, every other one a
-// finished block; of two records for a block the later one counts. A line that
-// is torn or damaged ends the log.
+// a blank, and JSON. The first record is the fingerprint, the others finished
+// blocks; of two records for a block the later one counts. The last one says
+// that the output is complete. A line that is torn or damaged ends the log.
 
-// record is one line: one of the two is set.
+// record is one line: one of the three is set.
 type record struct {
 	Fingerprint fingerprint  `json:"fingerprint,omitempty"`
 	Block       *blockRecord `json:"block,omitempty"`
+	Complete    bool         `json:"complete,omitempty"` // the output needs nothing but its name
+}
+
+// contents is what a log says.
+type contents struct {
+	fingerprint fingerprint // nil: not even that is whole
+	blocks      map[int]blockRecord
+	complete    bool
+	sound       int // bytes of the log that count
 }
 
 // blockRecord is a finished block. Its blobs lie one after the other in a file
@@ -41,23 +50,24 @@ func appendRecord(log []byte, r record) ([]byte, error) {
 	return append(log, '\n'), nil
 }
 
-// parseRecords reads a log: the fingerprint (nil when even that is not whole),
-// the finished blocks, and how many bytes of the log are sound.
-func parseRecords(log []byte) (fp fingerprint, blocks map[int]blockRecord, sound int) {
-	blocks = map[int]blockRecord{}
+// parseRecords reads a log.
+func parseRecords(log []byte) contents {
+	c := contents{blocks: map[int]blockRecord{}}
 	for line := range bytes.Lines(log) {
 		r, ok := parseRecord(line)
-		if !ok || (sound == 0) != (r.Fingerprint != nil) {
+		if !ok || (c.sound == 0) != (r.Fingerprint != nil) {
 			break
 		}
-		if sound == 0 {
-			fp = r.Fingerprint
-		} else {
-			blocks[r.Block.Report.Block] = *r.Block
+		switch {
+		case r.Fingerprint != nil:
+			c.fingerprint = r.Fingerprint
+		case r.Block != nil:
+			c.blocks[r.Block.Report.Block] = *r.Block
 		}
-		sound += len(line)
+		c.complete = r.Complete
+		c.sound += len(line)
 	}
-	return fp, blocks, sound
+	return c
 }
 
 // parseRecord reads one line.
@@ -71,8 +81,11 @@ func parseRecord(line []byte) (r record, ok bool) {
 	if !bytes.Equal(line[:sum], want) || json.Unmarshal(body, &r) != nil {
 		return r, false
 	}
-	if (r.Fingerprint == nil) == (r.Block == nil) {
-		return r, false
+	set := 0
+	for _, is := range []bool{r.Fingerprint != nil, r.Block != nil, r.Complete} {
+		if is {
+			set++
+		}
 	}
-	return r, r.Block == nil || r.Block.Report.Block >= 0
+	return r, set == 1 && (r.Block == nil || r.Block.Report.Block >= 0)
 }

@@ -140,10 +140,12 @@ func checkOutput(o Options) (path string, err error) {
 		return "", fmt.Errorf("%w: %s is a directory", ErrOutput, o.Output)
 	case !info.Mode().IsRegular():
 		return "", fmt.Errorf("%w: %s is no ordinary file", ErrOutput, o.Output)
-	case !o.Force:
-		return "", fmt.Errorf("%w: %s exists; replace it with --force", ErrOutput, o.Output)
 	default:
-		return filepath.EvalSymlinks(o.Output)
+		if path, err = filepath.EvalSymlinks(o.Output); err != nil || o.Force || o.Resume && outputIsDone(path) {
+			return path, err
+		}
+		tidyJournal(path)
+		return "", existing(o.Output)
 	}
 	dir := filepath.Dir(o.Output)
 	if info, err := os.Stat(dir); err != nil {
@@ -154,6 +156,10 @@ func checkOutput(o Options) (path string, err error) {
 	return o.Output, nil
 }
 
+func existing(output string) error {
+	return fmt.Errorf("%w: %s exists; replace it with --force", ErrOutput, output)
+}
+
 // resume opens the journal and says what is in it.
 func (r *runner) resume(context.Context) error {
 	fp, err := r.fingerprint()
@@ -162,6 +168,9 @@ func (r *runner) resume(context.Context) error {
 	}
 	if err := r.journal.open(fp, r.Resume, r.check); err != nil {
 		return err
+	}
+	if _, err := os.Stat(r.Output); err == nil && !r.Force && !r.journal.named {
+		return existing(r.Output)
 	}
 	if r.report.Resumed = len(r.journal.blocks); r.report.Resumed > 0 {
 		r.event(Event{Message: fmt.Sprintf("continuing: %d of %d blocks are finished (--resume=false starts afresh)", r.report.Resumed, r.model.Layers)})
