@@ -72,7 +72,7 @@ func (e *Engine[T]) attention(a *Activations[T]) {
 			q1 := min(q0+queryBlock, n)
 			k0, k1 := e.visible(q0, q1)
 			s := kernel.MatOf(q1-q0, k1-k0, buf[:(q1-q0)*(k1-k0)])
-			kernel.MulNT(nil, s, head(a.q, h, d).View(q0, q1, 0, d), head(a.k, h/group, d).View(k0, k1, 0, d), false)
+			kernel.MatMul(nil, kernel.NT, e.Precision, s, head(a.q, h, d).View(q0, q1, 0, d), head(a.k, h/group, d).View(k0, k1, 0, d), false)
 			for i := q0; i < q1; i++ {
 				row := s.Row(i - q0)
 				first, last := e.firstKey(i)-k0, i-k0+1
@@ -80,7 +80,7 @@ func (e *Engine[T]) attention(a *Activations[T]) {
 				clear(row[last:])
 				a.logSumExp[h*n+i] = softmax(row[first:last], scale)
 			}
-			kernel.MulNN(nil, head(a.ctx, h, d).View(q0, q1, 0, d), s, head(a.v, h/group, d).View(k0, k1, 0, d), false)
+			kernel.MatMul(nil, kernel.NN, e.Precision, head(a.ctx, h, d).View(q0, q1, 0, d), s, head(a.v, h/group, d).View(k0, k1, 0, d), false)
 		}
 	})
 }
@@ -128,8 +128,8 @@ func (e *Engine[T]) attentionBackward(a *Activations[T], dctx kernel.Mat[T], g *
 				qb, kb, vb := q.View(q0, q1, 0, d), k.View(k0, k1, 0, d), v.View(k0, k1, 0, d)
 				dcb := head(dctx, h, d).View(q0, q1, 0, d)
 
-				kernel.MulNT(nil, p, qb, kb, false)
-				kernel.MulNT(nil, dp, dcb, vb, false)
+				kernel.MatMul(nil, kernel.NT, e.Precision, p, qb, kb, false)
+				kernel.MatMul(nil, kernel.NT, e.Precision, dp, dcb, vb, false)
 				for i := q0; i < q1; i++ {
 					pi, di := p.Row(i-q0), dp.Row(i-q0)
 					first, last := e.firstKey(i)-k0, i-k0+1
@@ -143,9 +143,9 @@ func (e *Engine[T]) attentionBackward(a *Activations[T], dctx kernel.Mat[T], g *
 					kernel.SoftmaxGrad(di, pi, di)
 					kernel.Scale(scale, di)
 				}
-				kernel.MulTN(nil, hv.View(k0, k1, 0, d), p, dcb, true)
-				kernel.MulNN(nil, head(g.dq, h, d).View(q0, q1, 0, d), dp, kb, false)
-				kernel.MulTN(nil, hk.View(k0, k1, 0, d), dp, qb, true)
+				kernel.MatMul(nil, kernel.TN, e.Precision, hv.View(k0, k1, 0, d), p, dcb, true)
+				kernel.MatMul(nil, kernel.NN, e.Precision, head(g.dq, h, d).View(q0, q1, 0, d), dp, kb, false)
+				kernel.MatMul(nil, kernel.TN, e.Precision, hk.View(k0, k1, 0, d), dp, qb, true)
 			}
 		}
 	})

@@ -55,24 +55,24 @@ func (e *Engine[T]) Backward(b *Block[T], a *Activations[T], dout kernel.Mat[T],
 	p := e.pool
 
 	// feed-forward network: out = mid + down(silu(gate)·up)
-	kernel.MulTN(p, g.W[Down], dout, a.act, false)
-	kernel.MulNN(p, g.dact, dout, b.W[Down], false)
+	e.mul(kernel.TN, g.W[Down], dout, a.act, false)
+	e.mul(kernel.NN, g.dact, dout, b.W[Down], false)
 	p.For(a.tokens, rowGrain, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			dact := g.dact.Row(i)
 			kernel.SiLUMulGrad(g.dgate.Row(i), dact, a.gate.Row(i), a.up.Row(i), dact)
 		}
 	})
-	kernel.MulTN(p, g.W[Gate], g.dgate, a.ffnIn, false)
-	kernel.MulTN(p, g.W[Up], g.dact, a.ffnIn, false)
-	kernel.MulNN(p, g.dffnIn, g.dgate, b.W[Gate], false)
-	kernel.MulNN(p, g.dffnIn, g.dact, b.W[Up], true)
+	e.mul(kernel.TN, g.W[Gate], g.dgate, a.ffnIn, false)
+	e.mul(kernel.TN, g.W[Up], g.dact, a.ffnIn, false)
+	e.mul(kernel.NN, g.dffnIn, g.dgate, b.W[Gate], false)
+	e.mul(kernel.NN, g.dffnIn, g.dact, b.W[Up], true)
 	kernel.Copy(p, g.dmid, dout)
 	rmsNormBackward(p, g.dmid, g.dffnIn, a.mid, b.FFNNorm, a.ffnRstd, true)
 
 	// attention: mid = x + o(attention(q, k, v))
-	kernel.MulTN(p, g.W[O], g.dmid, a.ctx, false)
-	kernel.MulNN(p, g.dctx, g.dmid, b.W[O], false)
+	e.mul(kernel.TN, g.W[O], g.dmid, a.ctx, false)
+	e.mul(kernel.NN, g.dctx, g.dmid, b.W[O], false)
 	e.attentionBackward(a, g.dctx, &g.attn)
 	e.rope.rotate(p, g.attn.dq, e.Config, -1)
 	e.rope.rotate(p, g.attn.dk, e.Config, -1)
@@ -82,9 +82,9 @@ func (e *Engine[T]) Backward(b *Block[T], a *Activations[T], dout kernel.Mat[T],
 	if b.KNorm != nil {
 		e.headNormBackward(g.attn.dk, a.rawK, b.KNorm, a.kRstd)
 	}
-	kernel.MulTN(p, g.W[Q], g.attn.dq, a.attnIn, false)
-	kernel.MulTN(p, g.W[K], g.attn.dk, a.attnIn, false)
-	kernel.MulTN(p, g.W[V], g.attn.dv, a.attnIn, false)
+	e.mul(kernel.TN, g.W[Q], g.attn.dq, a.attnIn, false)
+	e.mul(kernel.TN, g.W[K], g.attn.dk, a.attnIn, false)
+	e.mul(kernel.TN, g.W[V], g.attn.dv, a.attnIn, false)
 	return nil
 }
 

@@ -11,7 +11,8 @@ import (
 // time and uses its pool's threads inside.
 type Engine[T kernel.Float] struct {
 	Config
-	Tokens int
+	Tokens    int
+	Precision kernel.Precision // of all matrix products; everything else is in T
 
 	pool    *kernel.Pool
 	rope    ropeTable[T]
@@ -28,6 +29,11 @@ func NewEngine[T kernel.Float](c Config, tokens int, pool *kernel.Pool) (*Engine
 		return nil, fmt.Errorf("%w: window of %d tokens", ErrConfig, tokens)
 	}
 	return &Engine[T]{Config: c, Tokens: tokens, pool: pool, rope: newRopeTable[T](c, tokens)}, nil
+}
+
+// mul computes a product on all threads, in the engine's precision.
+func (e *Engine[T]) mul(f kernel.Form, c, a, b kernel.Mat[T], accumulate bool) {
+	kernel.MatMul(e.pool, f, e.Precision, c, a, b, accumulate)
 }
 
 // Pool returns the threads that the engine works with.
@@ -100,9 +106,9 @@ func (e *Engine[T]) Forward(b *Block[T], x kernel.Mat[T], a *Activations[T]) err
 	p := e.pool
 
 	rmsNorm(p, a.attnIn, x, b.AttnNorm, a.attnRstd, e.Eps)
-	kernel.MulNT(p, a.q, a.attnIn, b.W[Q], false)
-	kernel.MulNT(p, a.k, a.attnIn, b.W[K], false)
-	kernel.MulNT(p, a.v, a.attnIn, b.W[V], false)
+	e.mul(kernel.NT, a.q, a.attnIn, b.W[Q], false)
+	e.mul(kernel.NT, a.k, a.attnIn, b.W[K], false)
+	e.mul(kernel.NT, a.v, a.attnIn, b.W[V], false)
 	for l, m := range []kernel.Mat[T]{a.q, a.k, a.v} {
 		if b.Bias[l] != nil {
 			addBias(p, m, b.Bias[l])
@@ -119,17 +125,17 @@ func (e *Engine[T]) Forward(b *Block[T], x kernel.Mat[T], a *Activations[T]) err
 	e.attention(a)
 
 	kernel.Copy(p, a.mid, x)
-	kernel.MulNT(p, a.mid, a.ctx, b.W[O], true)
+	e.mul(kernel.NT, a.mid, a.ctx, b.W[O], true)
 	rmsNorm(p, a.ffnIn, a.mid, b.FFNNorm, a.ffnRstd, e.Eps)
-	kernel.MulNT(p, a.gate, a.ffnIn, b.W[Gate], false)
-	kernel.MulNT(p, a.up, a.ffnIn, b.W[Up], false)
+	e.mul(kernel.NT, a.gate, a.ffnIn, b.W[Gate], false)
+	e.mul(kernel.NT, a.up, a.ffnIn, b.W[Up], false)
 	p.For(a.tokens, rowGrain, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			kernel.SiLUMul(a.act.Row(i), a.gate.Row(i), a.up.Row(i))
 		}
 	})
 	kernel.Copy(p, a.Out, a.mid)
-	kernel.MulNT(p, a.Out, a.act, b.W[Down], true)
+	e.mul(kernel.NT, a.Out, a.act, b.W[Down], true)
 	return nil
 }
 

@@ -8,8 +8,12 @@
 // Every kernel has a portable Go version, always compiled, that defines its
 // meaning; float32 also has assembly for AVX2 and AVX-512, written by the
 // generator in _asm. The best implementation that the CPU supports is chosen
-// at start-up; BESA_KERNEL=generic|avx2|avx512 or [Use] forces one. float64
-// always runs the portable version: it serves derivative checks.
+// at start-up; BESA_KERNEL=generic|avx2|avx512|avx512bf16 or [Use] forces one.
+// float64 always runs the portable version: it serves derivative checks.
+//
+// Products take a [Precision]: [MatMul] in [BF16] rounds its operands while it
+// copies them, and runs at twice the speed where the CPU has AVX512_BF16; the
+// last implementation is avx512 with these products.
 //
 // Results are bit-identical for any number of threads: work is cut along the
 // rows and columns of outputs, never along a sum. They do differ between

@@ -7,23 +7,21 @@ import (
 	"testing"
 )
 
-// form is one of the three products.
+// form is one of the three products in one of the precisions.
 type form struct {
 	name           string
+	form           Form
+	precision      Precision
 	transA, transB bool
 }
 
-var forms = []form{{"NT", false, true}, {"NN", false, false}, {"TN", true, false}}
+var forms = []form{
+	{"NT", NT, FP32, false, true}, {"NN", NN, FP32, false, false}, {"TN", TN, FP32, true, false},
+	{"NT/bf16", NT, BF16, false, true}, {"NN/bf16", NN, BF16, false, false}, {"TN/bf16", TN, BF16, true, false},
+}
 
 func call[T Float](f form, p *Pool, c, a, b Mat[T], accumulate bool) {
-	switch f.name {
-	case "NT":
-		MulNT(p, c, a, b, accumulate)
-	case "NN":
-		MulNN(p, c, a, b, accumulate)
-	default:
-		MulTN(p, c, a, b, accumulate)
-	}
+	MatMul(p, f.form, f.precision, c, a, b, accumulate)
 }
 
 // swapIf returns rows and columns, exchanged for a transposed operand.
@@ -64,6 +62,10 @@ func testProduct[T Float](t *testing.T, f form, p *Pool, s shape, gap int, accum
 	c.check(t, name+": C")
 	u := float64(s.k+1) * epsilon[T]()
 	rows, cols := widened(a.Mat, f.transA), widened(b.Mat, !f.transB)
+	if f.precision == BF16 && epsilon[T]() == 0x1p-24 {
+		round(rows)
+		round(cols)
+	}
 	for i := range s.m {
 		for j := range s.n {
 			var sum, size float64
@@ -99,6 +101,17 @@ func widened[T Float](m Mat[T], columns bool) [][]float64 {
 	return v
 }
 
+// round rounds to bf16, by other means than the kernels: a float32 whose last
+// 16 bits of mantissa are gone.
+func round(rows [][]float64) {
+	for _, row := range rows {
+		for i, v := range row {
+			fraction, exponent := math.Frexp(v)
+			row[i] = math.Ldexp(math.RoundToEven(fraction*256), exponent-8)
+		}
+	}
+}
+
 // around returns the values next to each cutoff, without what is no size.
 func around(cutoffs ...int) []int {
 	var v []int
@@ -119,12 +132,12 @@ func cutoffShapes[T Float](k microKernel[T]) []shape {
 	g.plan(1)
 	var s []shape
 	for _, m := range around(1, k.mr, 2*k.mr, g.mc) {
-		s = append(s, shape{m, k.nr + 3, 9}, shape{m, 5, k.kc + 5})
+		s = append(s, shape{m, k.nr + 3, 9}, shape{m, 5, k.per*k.kc + 5})
 	}
 	for _, n := range around(1, k.nr, 2*k.nr, g.cols) {
-		s = append(s, shape{k.mr + 1, n, 11}, shape{3, n, k.kc + 3})
+		s = append(s, shape{k.mr + 1, n, 11}, shape{3, n, k.per*k.kc + 3})
 	}
-	for _, l := range around(1, 8, 16, 32, k.kc, 2*k.kc) {
+	for _, l := range around(1, 8, 16, 32, k.per*k.kc, 2*k.per*k.kc) {
 		s = append(s, shape{k.mr + 1, k.nr + 1, l}, shape{2*k.mr - 1, 5*k.nr - 1, l})
 	}
 	return s
@@ -136,7 +149,7 @@ func TestProducts(t *testing.T) {
 	eachImplementation(t, func(t *testing.T) {
 		for _, f := range forms {
 			t.Run(f.name, func(t *testing.T) {
-				for i, s := range cutoffShapes(current.Load().gemm) {
+				for i, s := range cutoffShapes(*current.Load().product(f.precision)) {
 					testProduct[float32](t, f, pool, s, i%3*3, i%2 == 0)
 				}
 				for i, s := range cutoffShapes(generic64) {
@@ -202,9 +215,9 @@ func TestPlans(t *testing.T) {
 	pool := NewPool(3)
 	defer pool.Close()
 	eachImplementation(t, func(t *testing.T) {
-		kernel := &current.Load().gemm
-		s := shape{2*kernel.mr + 5, 3*kernel.nr + 7, 3*kernel.kc + 10}
 		for _, f := range forms {
+			kernel := current.Load().product(f.precision)
+			s := shape{2*kernel.mr + 5, 3*kernel.nr + 7, kernel.per*3*kernel.kc + 11}
 			want, a, b := operands[float32](f, s, 5)
 			start := append([]float32(nil), want.all...)
 			call(f, nil, want.Mat, a.Mat, b.Mat, true)
@@ -212,10 +225,10 @@ func TestPlans(t *testing.T) {
 				c := want
 				c.all = append([]float32(nil), start...)
 				c.Data = c.all[guard : guard+len(want.Data)]
-				g := product[float32]{kernel: kernel, buffers: &buffers32, m: s.m, n: s.n, k: s.k, c: c.Data, ldc: c.Stride,
+				g := product[float32]{kernel: kernel, buffers: &buffers32, m: s.m, n: s.n, length: s.k, k: ceilDiv(s.k, kernel.per), c: c.Data, ldc: c.Stride,
 					a: newSide(a.Data, a.Stride, f.transA), b: newSide(b.Data, b.Stride, !f.transB), accumulate: true}
 				g.plan(1)
-				g.pack = bits&1 != 0
+				g.pack = bits&1 != 0 || kernel.per > 1
 				for i, block := range []struct {
 					size *int
 					unit int

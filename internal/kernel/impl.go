@@ -12,10 +12,13 @@ type implementation struct {
 	name    string
 	missing func() []string // CPU features (and OS support) it lacks here
 	gemm    microKernel[float32]
+	bf16    microKernel[float32] // of products in BF16
 	vec     vectorKernels[float32]
 	ranked  rankedKernels
 	learn   learnKernels
 	peak    func(n int) (flops int) // runs n rounds of nothing but its multiply-adds
+
+	peakBF16 func(n int) (flops int) // the same in BF16; nil when bf16 is the portable version
 }
 
 // implementations lists all that were compiled in, slowest first. The
@@ -24,11 +27,20 @@ var implementations = append([]*implementation{{
 	name:    "generic",
 	missing: func() []string { return nil },
 	gemm:    genericKernel[float32](),
+	bf16:    genericBF16(),
 	vec:     genericVectors[float32](),
 	ranked:  genericRanked(),
 	learn:   genericLearn(),
 	peak:    peakGeneric,
 }}, archImplementations...)
+
+// product returns the kernel of products in a precision.
+func (i *implementation) product(p Precision) *microKernel[float32] {
+	if p == BF16 {
+		return &i.bf16
+	}
+	return &i.gemm
+}
 
 var (
 	current       atomic.Pointer[implementation]

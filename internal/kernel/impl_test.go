@@ -91,7 +91,7 @@ func TestArchitecture(t *testing.T) {
 	if err != nil {
 		return // another system: nothing to compare with
 	}
-	for name, flag := range map[string]string{"avx2": " avx2 ", "avx512": " avx512f "} {
+	for name, flag := range map[string]string{"avx2": " avx2 ", "avx512": " avx512f ", "avx512bf16": " avx512_bf16 "} {
 		has := strings.Contains(strings.ReplaceAll(string(info), "\n", " \n"), flag)
 		if got := slices.Contains(Implementations(), name); got != has {
 			t.Errorf("%s: offered %v, the CPU has it %v", name, got, has)
@@ -104,7 +104,8 @@ func TestArchitecture(t *testing.T) {
 // one that all amd64 systems have or that AVX2 implies.
 func TestRequirements(t *testing.T) {
 	implied := "AVX CMOV MMX+ SSE SSE2"
-	declared := map[string]string{"AVX2": implied + " AVX2 FMA3", "AVX512": implied + " AVX2 FMA3 AVX512F"}
+	declared := map[string]string{"AVX2": implied + " AVX2 FMA3", "AVX512": implied + " AVX2 FMA3 AVX512F",
+		"AVX512BF16": implied + " AVX2 FMA3 AVX512F AVX512BW AVX512_BF16"}
 	files, err := filepath.Glob("*_amd64.s")
 	if err != nil || len(files) < 4 {
 		t.Fatalf("%d assembly files: %v", len(files), err)
@@ -119,8 +120,10 @@ func TestRequirements(t *testing.T) {
 		for _, m := range header.FindAllStringSubmatch(string(text), -1) {
 			functions++
 			set := "AVX2"
-			if strings.HasSuffix(m[1], "AVX512") {
-				set = "AVX512"
+			for _, suffix := range []string{"AVX512", "AVX512BF16"} {
+				if strings.HasSuffix(m[1], suffix) {
+					set = suffix
+				}
 			}
 			for _, need := range strings.Split(m[2], ", ") {
 				if !slices.Contains(strings.Fields(declared[set]), need) {
@@ -138,6 +141,9 @@ func TestPeak(t *testing.T) {
 	eachImplementation(t, func(t *testing.T) {
 		if got := PeakGFLOPS(10*time.Millisecond, 1); !(got > 0.1 && got < 1e4) {
 			t.Errorf("peak of %g GFLOP/s", got)
+		}
+		if got := PeakBF16GFLOPS(10*time.Millisecond, 1); NativeBF16() != (got > 0.1 && got < 1e4) {
+			t.Errorf("bf16 peak of %g GFLOP/s", got)
 		}
 	})
 }

@@ -2,15 +2,17 @@ package kernel
 
 // microKernel is what the blocked product is made of: one routine for a tile
 // of C and the routines that lay its operands out. A tile is at most
-// mr×nr; along k, at most kc products are summed before they reach C.
+// mr×nr; along the sum, at most kc words are summed before they reach C. A word
+// of a packed operand holds per values, neighbours along the sum: one, or two of
+// [BF16]; values that the last word lacks are zero.
 type microKernel[T Float] struct {
-	mr, nr, kc int
+	mr, nr, kc, per int
 
-	// tile computes C[rows×cols] = (or +=, when accumulate) Σ_p A(i, p)·B(p, j)
+	// tile computes, in terms of words, C[rows×cols] = (or +=, when accumulate) Σ_p A(i, p)·B(p, j)
 	// for p = 0 … k-1, in this order, starting from zero and added to C at
 	// the end. rows ≤ mr, cols ≤ nr, k ≥ 1.
 	//
-	//	A(i, p) = a[i*rowA+p*colA]   any layout: as stored, or packed
+	//	A(i, p) = a[i*rowA+p*colA]   packed, by rows or by columns; as stored, too, when per is 1
 	//	B(p, j) = b[p*nr+j]          always a packed panel; what it holds beyond cols is free
 	//	C(i, j) = c[i*ldc+j]
 	//
@@ -21,14 +23,18 @@ type microKernel[T Float] struct {
 	// pack cuts k rows of w values, stride apart, into panels of so many
 	// columns, which lie apart from each other:
 	//
-	//	dst[j/panel*apart + p*panel + j%panel] = src[p*stride+j]
+	//	dst[j/panel*apart + p/per*panel + j%panel] = src[p*stride+j] (and, paired, src[(p+1)*stride+j])
 	//
 	// It may fill the last panel up with anything.
 	pack func(dst []T, panel, apart int, src []T, stride, k, w int)
 
 	// packT packs the transpose, at most one panel of nr columns:
-	// dst[p*nr+j] = src[j*stride+p], j < w ≤ nr.
+	// dst[p/per*nr+j] = src[j*stride+p] (and src[j*stride+p+1]), p < k, j < w ≤ nr.
 	packT func(dst []T, src []T, stride, k, w int)
+
+	// packRows copies rows of k values along the sum:
+	// dst[i*lead+p/per] = src[i*stride+p] (and src[i*stride+p+1]).
+	packRows func(dst []T, lead int, src []T, stride, rows, k int)
 }
 
 // genericWidth is the width of the portable kernel's panels.
@@ -36,7 +42,8 @@ const genericWidth = 4
 
 // genericKernel returns the portable kernel, the definition of what the others compute.
 func genericKernel[T Float]() microKernel[T] {
-	return microKernel[T]{mr: 4, nr: genericWidth, kc: 256, tile: tileGeneric[T], pack: packGeneric[T], packT: packTGeneric[T]}
+	return microKernel[T]{mr: 4, nr: genericWidth, kc: 256, per: 1,
+		tile: tileGeneric[T], pack: packGeneric[T], packT: packTGeneric[T], packRows: packRowsGeneric[T]}
 }
 
 func tileGeneric[T Float](rows, cols, k int, a []T, rowA, colA int, b []T, c []T, ldc int, accumulate bool, _ []T, _ int) {
@@ -109,5 +116,11 @@ func packTGeneric[T Float](dst []T, src []T, stride, k, w int) {
 			dst[o] = v
 			o += genericWidth
 		}
+	}
+}
+
+func packRowsGeneric[T Float](dst []T, lead int, src []T, stride, rows, k int) {
+	for i := range rows {
+		copy(dst[i*lead:i*lead+k], src[i*stride:i*stride+k])
 	}
 }

@@ -14,7 +14,7 @@ func copyNarrowAVX2(dst *float32, panel int, apart int, src *float32, stride int
 //go:noescape
 func copyWideAVX2(dst *float32, panel int, apart int, src *float32, stride int, k int, w int)
 
-// transposeAVX2 sets dst[p*16+j] = src[j*stride+p] for p < k, j < 8.
+// transposeAVX2 is microKernel.packT for 8 columns of the 16.
 //
 //go:noescape
 func transposeAVX2(dst *float32, src *float32, stride int, k int)
@@ -34,7 +34,7 @@ func copyNarrowAVX512(dst *float32, panel int, apart int, src *float32, stride i
 //go:noescape
 func copyWideAVX512(dst *float32, panel int, apart int, src *float32, stride int, k int, w int)
 
-// transposeAVX512 sets dst[p*32+j] = src[j*stride+p] for p < k, j < 16.
+// transposeAVX512 is microKernel.packT for 16 columns of the 32.
 //
 //go:noescape
 func transposeAVX512(dst *float32, src *float32, stride int, k int)
@@ -43,3 +43,28 @@ func transposeAVX512(dst *float32, src *float32, stride int, k int)
 //
 //go:noescape
 func transposeEdgeAVX512(dst *float32, src *float32, stride int, k int, w int)
+
+// copyNarrowAVX512BF16 is microKernel.pack for 8 ≤ panel ≤ 16.
+//
+//go:noescape
+func copyNarrowAVX512BF16(dst *float32, panel int, apart int, src *float32, stride int, k int, w int)
+
+// copyWideAVX512BF16 is microKernel.pack for panel = 32.
+//
+//go:noescape
+func copyWideAVX512BF16(dst *float32, panel int, apart int, src *float32, stride int, k int, w int)
+
+// transposeAVX512BF16 is microKernel.packT for 16 columns of the 32.
+//
+//go:noescape
+func transposeAVX512BF16(dst *float32, src *float32, stride int, k int)
+
+// transposeEdgeAVX512BF16 is transposeAVX512BF16 for w ≤ 16 columns; the others repeat the last.
+//
+//go:noescape
+func transposeEdgeAVX512BF16(dst *float32, src *float32, stride int, k int, w int)
+
+// pairRowsAVX512BF16 is microKernel.packRows.
+//
+//go:noescape
+func pairRowsAVX512BF16(dst *float32, lead int, src *float32, stride int, rows int, k int)

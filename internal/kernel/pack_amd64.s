@@ -34,9 +34,9 @@ TEXT ·copyNarrowAVX2(SB), NOSPLIT, $0-56
 	SUBQ    CX, AX
 	VMOVUPS (AX), Y1
 	DECQ    R12
-	JZ      last
+	JLE     last
 
-	// for ; k > 0; k-- { a row; dst += panel; src += stride }
+	// for ; k > 0; k -= rows of a word { a row of words; dst += panel; src += those rows }
 row:
 	MOVQ BX, AX
 	MOVQ SI, CX
@@ -63,8 +63,8 @@ rowRest:
 rowDone:
 	ADDQ R11, SI
 	ADDQ R10, BX
-	DECQ R12
-	JNZ  row
+	SUBQ $0x01, R12
+	JG   row
 
 last:
 	MOVQ BX, AX
@@ -149,7 +149,7 @@ TEXT ·copyWideAVX2(SB), NOSPLIT, $0-56
 	VMOVUPS (R11), Y0
 	VMOVUPS 32(R11), Y1
 
-	// for ; k > 0; k-- { a row; dst += panel; src += stride }
+	// for ; k > 0; k -= rows of a word { a row of words; dst += panel; src += those rows }
 row:
 	MOVQ AX, CX
 	MOVQ DX, R11
@@ -182,8 +182,8 @@ rowRest:
 rowDone:
 	ADDQ R9, DX
 	ADDQ R8, AX
-	DECQ R10
-	JNZ  row
+	SUBQ $0x01, R10
+	JG   row
 	VZEROUPPER
 	RET
 
@@ -562,9 +562,9 @@ TEXT ·copyNarrowAVX512(SB), NOSPLIT, $0-56
 	DECQ  AX
 	KMOVW AX, K2
 	DECQ  R12
-	JZ    last
+	JLE   last
 
-	// for ; k > 0; k-- { a row; dst += panel; src += stride }
+	// for ; k > 0; k -= rows of a word { a row of words; dst += panel; src += those rows }
 row:
 	MOVQ BX, AX
 	MOVQ SI, CX
@@ -591,8 +591,8 @@ rowRest:
 rowDone:
 	ADDQ R11, SI
 	ADDQ R10, BX
-	DECQ R12
-	JNZ  row
+	SUBQ $0x01, R12
+	JG   row
 
 last:
 	MOVQ BX, AX
@@ -644,7 +644,7 @@ TEXT ·copyWideAVX512(SB), NOSPLIT, $0-56
 	SHRQ  $0x10, R11
 	KMOVW R11, K2
 
-	// for ; k > 0; k-- { a row; dst += panel; src += stride }
+	// for ; k > 0; k -= rows of a word { a row of words; dst += panel; src += those rows }
 row:
 	MOVQ AX, CX
 	MOVQ DX, R11
@@ -677,8 +677,8 @@ rowRest:
 rowDone:
 	ADDQ R9, DX
 	ADDQ R8, AX
-	DECQ R10
-	JNZ  row
+	SUBQ $0x01, R10
+	JG   row
 	VZEROUPPER
 	RET
 
@@ -1371,5 +1371,1394 @@ tail:
 	JZ         done
 
 done:
+	VZEROUPPER
+	RET
+
+// func copyNarrowAVX512BF16(dst *float32, panel int, apart int, src *float32, stride int, k int, w int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512_BF16, MMX+
+TEXT ·copyNarrowAVX512BF16(SB), NOSPLIT, $0-56
+	MOVQ  dst+0(FP), BX
+	MOVQ  src+24(FP), SI
+	MOVQ  apart+16(FP), DI
+	SHLQ  $0x02, DI
+	MOVQ  w+48(FP), R8
+	MOVQ  panel+8(FP), R9
+	MOVQ  R9, R10
+	SHLQ  $0x02, R10
+	MOVQ  stride+32(FP), R11
+	SHLQ  $0x02, R11
+	MOVQ  k+40(FP), R12
+	MOVQ  R9, CX
+	MOVQ  $+1, AX
+	SHLQ  CL, AX
+	DECQ  AX
+	KMOVW AX, K1
+
+	// rest = w % panel, 0 for none
+	MOVQ    R8, AX
+	XORL    DX, DX
+	DIVQ    R9
+	MOVQ    DX, AX
+	MOVQ    AX, CX
+	MOVQ    $+1, AX
+	SHLQ    CL, AX
+	DECQ    AX
+	KMOVW   AX, K2
+	VMOVUPS interleave<>+0(SB), Z0
+	KXNORW  K3, K3, K3
+	KMOVW   K2, K4
+	KMOVW   K1, K3
+	SUBQ    $0x02, R12
+	JLE     last
+
+	// for ; k > 0; k -= rows of a word { a row of words; dst += panel; src += those rows }
+row:
+	MOVQ BX, AX
+	MOVQ SI, CX
+	MOVQ R8, DX
+	SUBQ R9, DX
+	JL   rowRest
+
+rowPanel:
+	PREFETCHT0 (CX)(R11*8)
+	VMOVUPS.Z  (CX), K1, Z1
+	VMOVUPS.Z  (CX)(R11*1), K3, Z2
+
+	// VCVTNE2PS2BF16 Z1, Z2, Z1
+	LONG    $0x486ff262
+	WORD    $0xc972
+	VPERMW  Z1, Z0, Z1
+	VMOVUPS Z1, (AX)
+	ADDQ    DI, AX
+	ADDQ    R10, CX
+	SUBQ    R9, DX
+	JGE     rowPanel
+
+rowRest:
+	ADDQ       R9, DX
+	JZ         rowDone
+	PREFETCHT0 (CX)(R11*8)
+	VMOVUPS.Z  (CX), K2, Z1
+	VMOVUPS.Z  (CX)(R11*1), K4, Z2
+
+	// VCVTNE2PS2BF16 Z1, Z2, Z1
+	LONG    $0x486ff262
+	WORD    $0xc972
+	VPERMW  Z1, Z0, Z1
+	VMOVUPS Z1, (AX)
+
+rowDone:
+	ADDQ R11, SI
+	ADDQ R11, SI
+	ADDQ R10, BX
+	SUBQ $0x02, R12
+	JG   row
+
+last:
+	TESTQ R12, R12
+	JZ    both
+	KXORW K3, K3, K3
+	KXORW K4, K4, K4
+
+both:
+	MOVQ BX, AX
+	MOVQ SI, CX
+	MOVQ R8, DX
+	SUBQ R9, DX
+	JL   lastRest
+
+lastPanel:
+	PREFETCHT0 (CX)(R11*8)
+	VMOVUPS.Z  (CX), K1, Z1
+	VMOVUPS.Z  (CX)(R11*1), K3, Z2
+
+	// VCVTNE2PS2BF16 Z1, Z2, Z1
+	LONG    $0x486ff262
+	WORD    $0xc972
+	VPERMW  Z1, Z0, Z1
+	VMOVUPS Z1, K1, (AX)
+	ADDQ    DI, AX
+	ADDQ    R10, CX
+	SUBQ    R9, DX
+	JGE     lastPanel
+
+lastRest:
+	ADDQ       R9, DX
+	JZ         lastDone
+	PREFETCHT0 (CX)(R11*8)
+	VMOVUPS.Z  (CX), K2, Z1
+	VMOVUPS.Z  (CX)(R11*1), K4, Z2
+
+	// VCVTNE2PS2BF16 Z1, Z2, Z1
+	LONG    $0x486ff262
+	WORD    $0xc972
+	VPERMW  Z1, Z0, Z1
+	VMOVUPS Z1, K1, (AX)
+
+lastDone:
+	VZEROUPPER
+	RET
+
+DATA interleave<>+0(SB)/4, $0x00100000
+DATA interleave<>+4(SB)/4, $0x00110001
+DATA interleave<>+8(SB)/4, $0x00120002
+DATA interleave<>+12(SB)/4, $0x00130003
+DATA interleave<>+16(SB)/4, $0x00140004
+DATA interleave<>+20(SB)/4, $0x00150005
+DATA interleave<>+24(SB)/4, $0x00160006
+DATA interleave<>+28(SB)/4, $0x00170007
+DATA interleave<>+32(SB)/4, $0x00180008
+DATA interleave<>+36(SB)/4, $0x00190009
+DATA interleave<>+40(SB)/4, $0x001a000a
+DATA interleave<>+44(SB)/4, $0x001b000b
+DATA interleave<>+48(SB)/4, $0x001c000c
+DATA interleave<>+52(SB)/4, $0x001d000d
+DATA interleave<>+56(SB)/4, $0x001e000e
+DATA interleave<>+60(SB)/4, $0x001f000f
+GLOBL interleave<>(SB), RODATA|NOPTR, $64
+
+// func copyWideAVX512BF16(dst *float32, panel int, apart int, src *float32, stride int, k int, w int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512_BF16, MMX+
+TEXT ·copyWideAVX512BF16(SB), NOSPLIT, $0-56
+	MOVQ    dst+0(FP), AX
+	MOVQ    src+24(FP), DX
+	MOVQ    apart+16(FP), BX
+	SHLQ    $0x02, BX
+	MOVQ    w+48(FP), SI
+	MOVQ    panel+8(FP), DI
+	MOVQ    DI, R8
+	SHLQ    $0x02, R8
+	MOVQ    stride+32(FP), R9
+	SHLQ    $0x02, R9
+	MOVQ    k+40(FP), R10
+	MOVQ    SI, CX
+	ANDQ    $0x1f, CX
+	MOVQ    $+1, R11
+	SHLQ    CL, R11
+	DECQ    R11
+	KMOVW   R11, K1
+	SHRQ    $0x10, R11
+	KMOVW   R11, K2
+	VMOVUPS interleave<>+0(SB), Z0
+	KXNORW  K3, K3, K3
+	KMOVW   K1, K4
+	KMOVW   K2, K5
+	SUBQ    $0x02, R10
+	JLE     last
+
+	// for ; k > 0; k -= rows of a word { a row of words; dst += panel; src += those rows }
+row:
+	MOVQ AX, CX
+	MOVQ DX, R11
+	MOVQ SI, R12
+	SUBQ DI, R12
+	JL   rowRest
+
+rowPanel:
+	PREFETCHT0 (R11)(R9*8)
+	VMOVUPS    (R11), Z1
+	VMOVUPS.Z  (R11)(R9*1), K3, Z2
+
+	// VCVTNE2PS2BF16 Z1, Z2, Z1
+	LONG       $0x486ff262
+	WORD       $0xc972
+	VPERMW     Z1, Z0, Z1
+	PREFETCHT0 64(R11)(R9*8)
+	VMOVUPS    64(R11), Z2
+	VMOVUPS.Z  64(R11)(R9*1), K3, Z3
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	LONG    $0x4867f262
+	WORD    $0xd272
+	VPERMW  Z2, Z0, Z2
+	VMOVUPS Z1, (CX)
+	VMOVUPS Z2, 64(CX)
+	ADDQ    BX, CX
+	ADDQ    R8, R11
+	SUBQ    DI, R12
+	JGE     rowPanel
+
+rowRest:
+	ADDQ       DI, R12
+	JZ         rowDone
+	PREFETCHT0 (R11)(R9*8)
+	VMOVUPS.Z  (R11), K1, Z1
+	VMOVUPS.Z  (R11)(R9*1), K4, Z2
+
+	// VCVTNE2PS2BF16 Z1, Z2, Z1
+	LONG       $0x486ff262
+	WORD       $0xc972
+	VPERMW     Z1, Z0, Z1
+	PREFETCHT0 64(R11)(R9*8)
+	VMOVUPS.Z  64(R11), K2, Z2
+	VMOVUPS.Z  64(R11)(R9*1), K5, Z3
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	LONG    $0x4867f262
+	WORD    $0xd272
+	VPERMW  Z2, Z0, Z2
+	VMOVUPS Z1, (CX)
+	VMOVUPS Z2, 64(CX)
+
+rowDone:
+	ADDQ R9, DX
+	ADDQ R9, DX
+	ADDQ R8, AX
+	SUBQ $0x02, R10
+	JG   row
+
+last:
+	TESTQ R10, R10
+	JZ    both
+	KXORW K3, K3, K3
+	KXORW K3, K3, K3
+	KXORW K4, K4, K4
+	KXORW K5, K5, K5
+
+both:
+	MOVQ DX, CX
+	MOVQ SI, DX
+	SUBQ DI, DX
+	JL   lastRest
+
+lastPanel:
+	PREFETCHT0 (CX)(R9*8)
+	VMOVUPS    (CX), Z1
+	VMOVUPS.Z  (CX)(R9*1), K3, Z2
+
+	// VCVTNE2PS2BF16 Z1, Z2, Z1
+	LONG       $0x486ff262
+	WORD       $0xc972
+	VPERMW     Z1, Z0, Z1
+	PREFETCHT0 64(CX)(R9*8)
+	VMOVUPS    64(CX), Z2
+	VMOVUPS.Z  64(CX)(R9*1), K3, Z3
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	LONG    $0x4867f262
+	WORD    $0xd272
+	VPERMW  Z2, Z0, Z2
+	VMOVUPS Z1, (AX)
+	VMOVUPS Z2, 64(AX)
+	ADDQ    BX, AX
+	ADDQ    R8, CX
+	SUBQ    DI, DX
+	JGE     lastPanel
+
+lastRest:
+	ADDQ       DI, DX
+	JZ         lastDone
+	PREFETCHT0 (CX)(R9*8)
+	VMOVUPS.Z  (CX), K1, Z1
+	VMOVUPS.Z  (CX)(R9*1), K4, Z2
+
+	// VCVTNE2PS2BF16 Z1, Z2, Z1
+	LONG       $0x486ff262
+	WORD       $0xc972
+	VPERMW     Z1, Z0, Z1
+	PREFETCHT0 64(CX)(R9*8)
+	VMOVUPS.Z  64(CX), K2, Z2
+	VMOVUPS.Z  64(CX)(R9*1), K5, Z3
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	LONG    $0x4867f262
+	WORD    $0xd272
+	VPERMW  Z2, Z0, Z2
+	VMOVUPS Z1, (AX)
+	VMOVUPS Z2, 64(AX)
+
+lastDone:
+	VZEROUPPER
+	RET
+
+// func transposeAVX512BF16(dst *float32, src *float32, stride int, k int)
+// Requires: AVX, AVX512F, AVX512_BF16, MMX+
+TEXT ·transposeAVX512BF16(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), DX
+	MOVQ k+24(FP), BX
+	MOVQ stride+16(FP), SI
+	SHLQ $0x02, SI
+	LEAQ (SI)(SI*2), DI
+	LEAQ (DI)(SI*2), R8
+	LEAQ (R8)(SI*2), R9
+	SUBQ $0x20, BX
+	JL   tail
+
+	// for ; k >= 0; k -= 32 { a square, whole }
+square:
+	LEAQ    (DX)(SI*8), CX
+	LEAQ    (CX)(SI*8), R10
+	LEAQ    (R10)(SI*8), R11
+	VMOVUPS (DX), Z0
+	VMOVUPS 64(DX), Z1
+
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	LONG       $0x4877f262
+	WORD       $0xc072
+	PREFETCHT0 (R10)
+	VMOVUPS    (DX)(SI*1), Z1
+	VMOVUPS    64(DX)(SI*1), Z2
+
+	// VCVTNE2PS2BF16 Z1, Z2, Z1
+	LONG       $0x486ff262
+	WORD       $0xc972
+	PREFETCHT0 (R10)(SI*1)
+	VMOVUPS    (DX)(SI*2), Z2
+	VMOVUPS    64(DX)(SI*2), Z3
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	LONG       $0x4867f262
+	WORD       $0xd272
+	PREFETCHT0 (R10)(SI*2)
+	VMOVUPS    (DX)(DI*1), Z3
+	VMOVUPS    64(DX)(DI*1), Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z3
+	LONG       $0x485ff262
+	WORD       $0xdb72
+	PREFETCHT0 (R10)(DI*1)
+	VMOVUPS    (DX)(SI*4), Z4
+	VMOVUPS    64(DX)(SI*4), Z5
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	LONG       $0x4857f262
+	WORD       $0xe472
+	PREFETCHT0 (R10)(SI*4)
+	VMOVUPS    (DX)(R8*1), Z5
+	VMOVUPS    64(DX)(R8*1), Z6
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z5
+	LONG       $0x484ff262
+	WORD       $0xed72
+	PREFETCHT0 (R10)(R8*1)
+	VMOVUPS    (DX)(DI*2), Z6
+	VMOVUPS    64(DX)(DI*2), Z7
+
+	// VCVTNE2PS2BF16 Z6, Z7, Z6
+	LONG       $0x4847f262
+	WORD       $0xf672
+	PREFETCHT0 (R10)(DI*2)
+	VMOVUPS    (DX)(R9*1), Z7
+	VMOVUPS    64(DX)(R9*1), Z8
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z7
+	LONG       $0x483ff262
+	WORD       $0xff72
+	PREFETCHT0 (R10)(R9*1)
+	VMOVUPS    (CX), Z8
+	VMOVUPS    64(CX), Z9
+
+	// VCVTNE2PS2BF16 Z8, Z9, Z8
+	LONG       $0x48375262
+	WORD       $0xc072
+	PREFETCHT0 (R11)
+	VMOVUPS    (CX)(SI*1), Z9
+	VMOVUPS    64(CX)(SI*1), Z10
+
+	// VCVTNE2PS2BF16 Z9, Z10, Z9
+	LONG       $0x482f5262
+	WORD       $0xc972
+	PREFETCHT0 (R11)(SI*1)
+	VMOVUPS    (CX)(SI*2), Z10
+	VMOVUPS    64(CX)(SI*2), Z11
+
+	// VCVTNE2PS2BF16 Z10, Z11, Z10
+	LONG       $0x48275262
+	WORD       $0xd272
+	PREFETCHT0 (R11)(SI*2)
+	VMOVUPS    (CX)(DI*1), Z11
+	VMOVUPS    64(CX)(DI*1), Z12
+
+	// VCVTNE2PS2BF16 Z11, Z12, Z11
+	LONG       $0x481f5262
+	WORD       $0xdb72
+	PREFETCHT0 (R11)(DI*1)
+	VMOVUPS    (CX)(SI*4), Z12
+	VMOVUPS    64(CX)(SI*4), Z13
+
+	// VCVTNE2PS2BF16 Z12, Z13, Z12
+	LONG       $0x48175262
+	WORD       $0xe472
+	PREFETCHT0 (R11)(SI*4)
+	VMOVUPS    (CX)(R8*1), Z13
+	VMOVUPS    64(CX)(R8*1), Z14
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z13
+	LONG       $0x480f5262
+	WORD       $0xed72
+	PREFETCHT0 (R11)(R8*1)
+	VMOVUPS    (CX)(DI*2), Z14
+	VMOVUPS    64(CX)(DI*2), Z15
+
+	// VCVTNE2PS2BF16 Z14, Z15, Z14
+	LONG       $0x48075262
+	WORD       $0xf672
+	PREFETCHT0 (R11)(DI*2)
+	VMOVUPS    (CX)(R9*1), Z15
+	VMOVUPS    64(CX)(R9*1), Z16
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z15
+	LONG       $0x407f5262
+	WORD       $0xff72
+	PREFETCHT0 (R11)(R9*1)
+	VUNPCKLPS  Z1, Z0, Z16
+	VUNPCKHPS  Z1, Z0, Z0
+	VUNPCKLPS  Z3, Z2, Z1
+	VUNPCKHPS  Z3, Z2, Z2
+	VUNPCKLPD  Z1, Z16, Z3
+	VUNPCKHPD  Z1, Z16, Z1
+	VUNPCKLPD  Z2, Z0, Z16
+	VUNPCKHPD  Z2, Z0, Z0
+	VUNPCKLPS  Z5, Z4, Z2
+	VUNPCKHPS  Z5, Z4, Z4
+	VUNPCKLPS  Z7, Z6, Z5
+	VUNPCKHPS  Z7, Z6, Z6
+	VUNPCKLPD  Z5, Z2, Z7
+	VUNPCKHPD  Z5, Z2, Z2
+	VUNPCKLPD  Z6, Z4, Z5
+	VUNPCKHPD  Z6, Z4, Z4
+	VUNPCKLPS  Z9, Z8, Z6
+	VUNPCKHPS  Z9, Z8, Z8
+	VUNPCKLPS  Z11, Z10, Z9
+	VUNPCKHPS  Z11, Z10, Z10
+	VUNPCKLPD  Z9, Z6, Z11
+	VUNPCKHPD  Z9, Z6, Z6
+	VUNPCKLPD  Z10, Z8, Z9
+	VUNPCKHPD  Z10, Z8, Z8
+	VUNPCKLPS  Z13, Z12, Z10
+	VUNPCKHPS  Z13, Z12, Z12
+	VUNPCKLPS  Z15, Z14, Z13
+	VUNPCKHPS  Z15, Z14, Z14
+	VUNPCKLPD  Z13, Z10, Z15
+	VUNPCKHPD  Z13, Z10, Z10
+	VUNPCKLPD  Z14, Z12, Z13
+	VUNPCKHPD  Z14, Z12, Z12
+	VSHUFF32X4 $0x88, Z7, Z3, Z14
+	VSHUFF32X4 $0xdd, Z7, Z3, Z3
+	VSHUFF32X4 $0x88, Z15, Z11, Z7
+	VSHUFF32X4 $0xdd, Z15, Z11, Z11
+	VSHUFF32X4 $0x88, Z7, Z14, Z15
+	VSHUFF32X4 $0xdd, Z7, Z14, Z7
+	VSHUFF32X4 $0x88, Z11, Z3, Z14
+	VSHUFF32X4 $0xdd, Z11, Z3, Z3
+	VSHUFF32X4 $0x88, Z2, Z1, Z11
+	VSHUFF32X4 $0xdd, Z2, Z1, Z1
+	VSHUFF32X4 $0x88, Z10, Z6, Z2
+	VSHUFF32X4 $0xdd, Z10, Z6, Z6
+	VSHUFF32X4 $0x88, Z2, Z11, Z10
+	VSHUFF32X4 $0xdd, Z2, Z11, Z2
+	VSHUFF32X4 $0x88, Z6, Z1, Z11
+	VSHUFF32X4 $0xdd, Z6, Z1, Z1
+	VSHUFF32X4 $0x88, Z5, Z16, Z6
+	VSHUFF32X4 $0xdd, Z5, Z16, Z5
+	VSHUFF32X4 $0x88, Z13, Z9, Z16
+	VSHUFF32X4 $0xdd, Z13, Z9, Z9
+	VSHUFF32X4 $0x88, Z16, Z6, Z13
+	VSHUFF32X4 $0xdd, Z16, Z6, Z6
+	VSHUFF32X4 $0x88, Z9, Z5, Z16
+	VSHUFF32X4 $0xdd, Z9, Z5, Z5
+	VSHUFF32X4 $0x88, Z4, Z0, Z9
+	VSHUFF32X4 $0xdd, Z4, Z0, Z0
+	VSHUFF32X4 $0x88, Z12, Z8, Z4
+	VSHUFF32X4 $0xdd, Z12, Z8, Z8
+	VSHUFF32X4 $0x88, Z4, Z9, Z12
+	VSHUFF32X4 $0xdd, Z4, Z9, Z4
+	VSHUFF32X4 $0x88, Z8, Z0, Z9
+	VSHUFF32X4 $0xdd, Z8, Z0, Z0
+	VMOVUPS    Z15, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z10, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z13, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z12, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z14, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z11, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z16, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z9, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z7, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z2, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z6, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z4, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z3, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z1, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z5, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z0, (AX)
+	ADDQ       $0x80, AX
+	ADDQ       $0x80, DX
+	SUBQ       $0x20, BX
+	JGE        square
+
+tail:
+	// the rest: k columns of a square
+	ADDQ  $0x20, BX
+	JZ    done
+	MOVQ  BX, CX
+	MOVQ  $+1, R10
+	SHLQ  CL, R10
+	DECQ  R10
+	KMOVW R10, K1
+	SHRQ  $0x10, R10
+	KMOVW R10, K2
+
+	// values to words
+	INCQ      BX
+	SHRQ      $0x01, BX
+	LEAQ      (DX)(SI*8), CX
+	LEAQ      (CX)(SI*8), R10
+	LEAQ      (R10)(SI*8), R10
+	VMOVUPS.Z (DX), K1, Z0
+	VMOVUPS.Z 64(DX), K2, Z1
+
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	LONG      $0x4877f262
+	WORD      $0xc072
+	VMOVUPS.Z (DX)(SI*1), K1, Z1
+	VMOVUPS.Z 64(DX)(SI*1), K2, Z2
+
+	// VCVTNE2PS2BF16 Z1, Z2, Z1
+	LONG      $0x486ff262
+	WORD      $0xc972
+	VMOVUPS.Z (DX)(SI*2), K1, Z2
+	VMOVUPS.Z 64(DX)(SI*2), K2, Z3
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	LONG      $0x4867f262
+	WORD      $0xd272
+	VMOVUPS.Z (DX)(DI*1), K1, Z3
+	VMOVUPS.Z 64(DX)(DI*1), K2, Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z3
+	LONG      $0x485ff262
+	WORD      $0xdb72
+	VMOVUPS.Z (DX)(SI*4), K1, Z4
+	VMOVUPS.Z 64(DX)(SI*4), K2, Z5
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	LONG      $0x4857f262
+	WORD      $0xe472
+	VMOVUPS.Z (DX)(R8*1), K1, Z5
+	VMOVUPS.Z 64(DX)(R8*1), K2, Z6
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z5
+	LONG      $0x484ff262
+	WORD      $0xed72
+	VMOVUPS.Z (DX)(DI*2), K1, Z6
+	VMOVUPS.Z 64(DX)(DI*2), K2, Z7
+
+	// VCVTNE2PS2BF16 Z6, Z7, Z6
+	LONG      $0x4847f262
+	WORD      $0xf672
+	VMOVUPS.Z (DX)(R9*1), K1, Z7
+	VMOVUPS.Z 64(DX)(R9*1), K2, Z8
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z7
+	LONG      $0x483ff262
+	WORD      $0xff72
+	VMOVUPS.Z (CX), K1, Z8
+	VMOVUPS.Z 64(CX), K2, Z9
+
+	// VCVTNE2PS2BF16 Z8, Z9, Z8
+	LONG      $0x48375262
+	WORD      $0xc072
+	VMOVUPS.Z (CX)(SI*1), K1, Z9
+	VMOVUPS.Z 64(CX)(SI*1), K2, Z10
+
+	// VCVTNE2PS2BF16 Z9, Z10, Z9
+	LONG      $0x482f5262
+	WORD      $0xc972
+	VMOVUPS.Z (CX)(SI*2), K1, Z10
+	VMOVUPS.Z 64(CX)(SI*2), K2, Z11
+
+	// VCVTNE2PS2BF16 Z10, Z11, Z10
+	LONG      $0x48275262
+	WORD      $0xd272
+	VMOVUPS.Z (CX)(DI*1), K1, Z11
+	VMOVUPS.Z 64(CX)(DI*1), K2, Z12
+
+	// VCVTNE2PS2BF16 Z11, Z12, Z11
+	LONG      $0x481f5262
+	WORD      $0xdb72
+	VMOVUPS.Z (CX)(SI*4), K1, Z12
+	VMOVUPS.Z 64(CX)(SI*4), K2, Z13
+
+	// VCVTNE2PS2BF16 Z12, Z13, Z12
+	LONG      $0x48175262
+	WORD      $0xe472
+	VMOVUPS.Z (CX)(R8*1), K1, Z13
+	VMOVUPS.Z 64(CX)(R8*1), K2, Z14
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z13
+	LONG      $0x480f5262
+	WORD      $0xed72
+	VMOVUPS.Z (CX)(DI*2), K1, Z14
+	VMOVUPS.Z 64(CX)(DI*2), K2, Z15
+
+	// VCVTNE2PS2BF16 Z14, Z15, Z14
+	LONG      $0x48075262
+	WORD      $0xf672
+	VMOVUPS.Z (CX)(R9*1), K1, Z15
+	VMOVUPS.Z 64(CX)(R9*1), K2, Z16
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z15
+	LONG       $0x407f5262
+	WORD       $0xff72
+	VUNPCKLPS  Z1, Z0, Z16
+	VUNPCKHPS  Z1, Z0, Z0
+	VUNPCKLPS  Z3, Z2, Z1
+	VUNPCKHPS  Z3, Z2, Z2
+	VUNPCKLPD  Z1, Z16, Z3
+	VUNPCKHPD  Z1, Z16, Z1
+	VUNPCKLPD  Z2, Z0, Z16
+	VUNPCKHPD  Z2, Z0, Z0
+	VUNPCKLPS  Z5, Z4, Z2
+	VUNPCKHPS  Z5, Z4, Z4
+	VUNPCKLPS  Z7, Z6, Z5
+	VUNPCKHPS  Z7, Z6, Z6
+	VUNPCKLPD  Z5, Z2, Z7
+	VUNPCKHPD  Z5, Z2, Z2
+	VUNPCKLPD  Z6, Z4, Z5
+	VUNPCKHPD  Z6, Z4, Z4
+	VUNPCKLPS  Z9, Z8, Z6
+	VUNPCKHPS  Z9, Z8, Z8
+	VUNPCKLPS  Z11, Z10, Z9
+	VUNPCKHPS  Z11, Z10, Z10
+	VUNPCKLPD  Z9, Z6, Z11
+	VUNPCKHPD  Z9, Z6, Z6
+	VUNPCKLPD  Z10, Z8, Z9
+	VUNPCKHPD  Z10, Z8, Z8
+	VUNPCKLPS  Z13, Z12, Z10
+	VUNPCKHPS  Z13, Z12, Z12
+	VUNPCKLPS  Z15, Z14, Z13
+	VUNPCKHPS  Z15, Z14, Z14
+	VUNPCKLPD  Z13, Z10, Z15
+	VUNPCKHPD  Z13, Z10, Z10
+	VUNPCKLPD  Z14, Z12, Z13
+	VUNPCKHPD  Z14, Z12, Z12
+	VSHUFF32X4 $0x88, Z7, Z3, Z14
+	VSHUFF32X4 $0xdd, Z7, Z3, Z3
+	VSHUFF32X4 $0x88, Z15, Z11, Z7
+	VSHUFF32X4 $0xdd, Z15, Z11, Z11
+	VSHUFF32X4 $0x88, Z7, Z14, Z15
+	VSHUFF32X4 $0xdd, Z7, Z14, Z7
+	VSHUFF32X4 $0x88, Z11, Z3, Z14
+	VSHUFF32X4 $0xdd, Z11, Z3, Z3
+	VSHUFF32X4 $0x88, Z2, Z1, Z11
+	VSHUFF32X4 $0xdd, Z2, Z1, Z1
+	VSHUFF32X4 $0x88, Z10, Z6, Z2
+	VSHUFF32X4 $0xdd, Z10, Z6, Z6
+	VSHUFF32X4 $0x88, Z2, Z11, Z10
+	VSHUFF32X4 $0xdd, Z2, Z11, Z2
+	VSHUFF32X4 $0x88, Z6, Z1, Z11
+	VSHUFF32X4 $0xdd, Z6, Z1, Z1
+	VSHUFF32X4 $0x88, Z5, Z16, Z6
+	VSHUFF32X4 $0xdd, Z5, Z16, Z5
+	VSHUFF32X4 $0x88, Z13, Z9, Z16
+	VSHUFF32X4 $0xdd, Z13, Z9, Z9
+	VSHUFF32X4 $0x88, Z16, Z6, Z13
+	VSHUFF32X4 $0xdd, Z16, Z6, Z6
+	VSHUFF32X4 $0x88, Z9, Z5, Z16
+	VSHUFF32X4 $0xdd, Z9, Z5, Z5
+	VSHUFF32X4 $0x88, Z4, Z0, Z9
+	VSHUFF32X4 $0xdd, Z4, Z0, Z0
+	VSHUFF32X4 $0x88, Z12, Z8, Z4
+	VSHUFF32X4 $0xdd, Z12, Z8, Z8
+	VSHUFF32X4 $0x88, Z4, Z9, Z12
+	VSHUFF32X4 $0xdd, Z4, Z9, Z4
+	VSHUFF32X4 $0x88, Z8, Z0, Z9
+	VSHUFF32X4 $0xdd, Z8, Z0, Z0
+	VMOVUPS    Z15, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z10, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z13, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z12, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z14, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z11, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z16, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z9, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z7, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z2, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z6, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z4, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z3, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z1, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z5, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z0, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+
+done:
+	VZEROUPPER
+	RET
+
+// func transposeEdgeAVX512BF16(dst *float32, src *float32, stride int, k int, w int)
+// Requires: AVX, AVX512F, AVX512_BF16, CMOV
+TEXT ·transposeEdgeAVX512BF16(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), DX
+	MOVQ k+24(FP), BX
+	MOVQ stride+16(FP), SI
+	SHLQ $0x02, SI
+	SUBQ $0x20, BX
+	JL   tail
+
+	// for ; k >= 0; k -= 32 { a square, whole }
+square:
+	MOVQ    w+32(FP), CX
+	MOVQ    DX, DI
+	VMOVUPS (DI), Z0
+	VMOVUPS 64(DI), Z1
+
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	LONG    $0x4877f262
+	WORD    $0xc072
+	LEAQ    (DI)(SI*1), R8
+	CMPQ    CX, $0x01
+	CMOVQGT R8, DI
+	VMOVUPS (DI), Z1
+	VMOVUPS 64(DI), Z2
+
+	// VCVTNE2PS2BF16 Z1, Z2, Z1
+	LONG    $0x486ff262
+	WORD    $0xc972
+	LEAQ    (DI)(SI*1), R8
+	CMPQ    CX, $0x02
+	CMOVQGT R8, DI
+	VMOVUPS (DI), Z2
+	VMOVUPS 64(DI), Z3
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	LONG    $0x4867f262
+	WORD    $0xd272
+	LEAQ    (DI)(SI*1), R8
+	CMPQ    CX, $0x03
+	CMOVQGT R8, DI
+	VMOVUPS (DI), Z3
+	VMOVUPS 64(DI), Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z3
+	LONG    $0x485ff262
+	WORD    $0xdb72
+	LEAQ    (DI)(SI*1), R8
+	CMPQ    CX, $0x04
+	CMOVQGT R8, DI
+	VMOVUPS (DI), Z4
+	VMOVUPS 64(DI), Z5
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	LONG    $0x4857f262
+	WORD    $0xe472
+	LEAQ    (DI)(SI*1), R8
+	CMPQ    CX, $0x05
+	CMOVQGT R8, DI
+	VMOVUPS (DI), Z5
+	VMOVUPS 64(DI), Z6
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z5
+	LONG    $0x484ff262
+	WORD    $0xed72
+	LEAQ    (DI)(SI*1), R8
+	CMPQ    CX, $0x06
+	CMOVQGT R8, DI
+	VMOVUPS (DI), Z6
+	VMOVUPS 64(DI), Z7
+
+	// VCVTNE2PS2BF16 Z6, Z7, Z6
+	LONG    $0x4847f262
+	WORD    $0xf672
+	LEAQ    (DI)(SI*1), R8
+	CMPQ    CX, $0x07
+	CMOVQGT R8, DI
+	VMOVUPS (DI), Z7
+	VMOVUPS 64(DI), Z8
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z7
+	LONG    $0x483ff262
+	WORD    $0xff72
+	LEAQ    (DI)(SI*1), R8
+	CMPQ    CX, $0x08
+	CMOVQGT R8, DI
+	VMOVUPS (DI), Z8
+	VMOVUPS 64(DI), Z9
+
+	// VCVTNE2PS2BF16 Z8, Z9, Z8
+	LONG    $0x48375262
+	WORD    $0xc072
+	LEAQ    (DI)(SI*1), R8
+	CMPQ    CX, $0x09
+	CMOVQGT R8, DI
+	VMOVUPS (DI), Z9
+	VMOVUPS 64(DI), Z10
+
+	// VCVTNE2PS2BF16 Z9, Z10, Z9
+	LONG    $0x482f5262
+	WORD    $0xc972
+	LEAQ    (DI)(SI*1), R8
+	CMPQ    CX, $0x0a
+	CMOVQGT R8, DI
+	VMOVUPS (DI), Z10
+	VMOVUPS 64(DI), Z11
+
+	// VCVTNE2PS2BF16 Z10, Z11, Z10
+	LONG    $0x48275262
+	WORD    $0xd272
+	LEAQ    (DI)(SI*1), R8
+	CMPQ    CX, $0x0b
+	CMOVQGT R8, DI
+	VMOVUPS (DI), Z11
+	VMOVUPS 64(DI), Z12
+
+	// VCVTNE2PS2BF16 Z11, Z12, Z11
+	LONG    $0x481f5262
+	WORD    $0xdb72
+	LEAQ    (DI)(SI*1), R8
+	CMPQ    CX, $0x0c
+	CMOVQGT R8, DI
+	VMOVUPS (DI), Z12
+	VMOVUPS 64(DI), Z13
+
+	// VCVTNE2PS2BF16 Z12, Z13, Z12
+	LONG    $0x48175262
+	WORD    $0xe472
+	LEAQ    (DI)(SI*1), R8
+	CMPQ    CX, $0x0d
+	CMOVQGT R8, DI
+	VMOVUPS (DI), Z13
+	VMOVUPS 64(DI), Z14
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z13
+	LONG    $0x480f5262
+	WORD    $0xed72
+	LEAQ    (DI)(SI*1), R8
+	CMPQ    CX, $0x0e
+	CMOVQGT R8, DI
+	VMOVUPS (DI), Z14
+	VMOVUPS 64(DI), Z15
+
+	// VCVTNE2PS2BF16 Z14, Z15, Z14
+	LONG    $0x48075262
+	WORD    $0xf672
+	LEAQ    (DI)(SI*1), R8
+	CMPQ    CX, $0x0f
+	CMOVQGT R8, DI
+	VMOVUPS (DI), Z15
+	VMOVUPS 64(DI), Z16
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z15
+	LONG       $0x407f5262
+	WORD       $0xff72
+	VUNPCKLPS  Z1, Z0, Z16
+	VUNPCKHPS  Z1, Z0, Z0
+	VUNPCKLPS  Z3, Z2, Z1
+	VUNPCKHPS  Z3, Z2, Z2
+	VUNPCKLPD  Z1, Z16, Z3
+	VUNPCKHPD  Z1, Z16, Z1
+	VUNPCKLPD  Z2, Z0, Z16
+	VUNPCKHPD  Z2, Z0, Z0
+	VUNPCKLPS  Z5, Z4, Z2
+	VUNPCKHPS  Z5, Z4, Z4
+	VUNPCKLPS  Z7, Z6, Z5
+	VUNPCKHPS  Z7, Z6, Z6
+	VUNPCKLPD  Z5, Z2, Z7
+	VUNPCKHPD  Z5, Z2, Z2
+	VUNPCKLPD  Z6, Z4, Z5
+	VUNPCKHPD  Z6, Z4, Z4
+	VUNPCKLPS  Z9, Z8, Z6
+	VUNPCKHPS  Z9, Z8, Z8
+	VUNPCKLPS  Z11, Z10, Z9
+	VUNPCKHPS  Z11, Z10, Z10
+	VUNPCKLPD  Z9, Z6, Z11
+	VUNPCKHPD  Z9, Z6, Z6
+	VUNPCKLPD  Z10, Z8, Z9
+	VUNPCKHPD  Z10, Z8, Z8
+	VUNPCKLPS  Z13, Z12, Z10
+	VUNPCKHPS  Z13, Z12, Z12
+	VUNPCKLPS  Z15, Z14, Z13
+	VUNPCKHPS  Z15, Z14, Z14
+	VUNPCKLPD  Z13, Z10, Z15
+	VUNPCKHPD  Z13, Z10, Z10
+	VUNPCKLPD  Z14, Z12, Z13
+	VUNPCKHPD  Z14, Z12, Z12
+	VSHUFF32X4 $0x88, Z7, Z3, Z14
+	VSHUFF32X4 $0xdd, Z7, Z3, Z3
+	VSHUFF32X4 $0x88, Z15, Z11, Z7
+	VSHUFF32X4 $0xdd, Z15, Z11, Z11
+	VSHUFF32X4 $0x88, Z7, Z14, Z15
+	VSHUFF32X4 $0xdd, Z7, Z14, Z7
+	VSHUFF32X4 $0x88, Z11, Z3, Z14
+	VSHUFF32X4 $0xdd, Z11, Z3, Z3
+	VSHUFF32X4 $0x88, Z2, Z1, Z11
+	VSHUFF32X4 $0xdd, Z2, Z1, Z1
+	VSHUFF32X4 $0x88, Z10, Z6, Z2
+	VSHUFF32X4 $0xdd, Z10, Z6, Z6
+	VSHUFF32X4 $0x88, Z2, Z11, Z10
+	VSHUFF32X4 $0xdd, Z2, Z11, Z2
+	VSHUFF32X4 $0x88, Z6, Z1, Z11
+	VSHUFF32X4 $0xdd, Z6, Z1, Z1
+	VSHUFF32X4 $0x88, Z5, Z16, Z6
+	VSHUFF32X4 $0xdd, Z5, Z16, Z5
+	VSHUFF32X4 $0x88, Z13, Z9, Z16
+	VSHUFF32X4 $0xdd, Z13, Z9, Z9
+	VSHUFF32X4 $0x88, Z16, Z6, Z13
+	VSHUFF32X4 $0xdd, Z16, Z6, Z6
+	VSHUFF32X4 $0x88, Z9, Z5, Z16
+	VSHUFF32X4 $0xdd, Z9, Z5, Z5
+	VSHUFF32X4 $0x88, Z4, Z0, Z9
+	VSHUFF32X4 $0xdd, Z4, Z0, Z0
+	VSHUFF32X4 $0x88, Z12, Z8, Z4
+	VSHUFF32X4 $0xdd, Z12, Z8, Z8
+	VSHUFF32X4 $0x88, Z4, Z9, Z12
+	VSHUFF32X4 $0xdd, Z4, Z9, Z4
+	VSHUFF32X4 $0x88, Z8, Z0, Z9
+	VSHUFF32X4 $0xdd, Z8, Z0, Z0
+	VMOVUPS    Z15, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z10, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z13, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z12, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z14, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z11, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z16, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z9, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z7, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z2, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z6, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z4, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z3, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z1, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z5, (AX)
+	ADDQ       $0x80, AX
+	VMOVUPS    Z0, (AX)
+	ADDQ       $0x80, AX
+	ADDQ       $0x80, DX
+	SUBQ       $0x20, BX
+	JGE        square
+
+tail:
+	// the rest: k columns of a square
+	ADDQ  $0x20, BX
+	JZ    done
+	MOVQ  BX, CX
+	MOVQ  $+1, DI
+	SHLQ  CL, DI
+	DECQ  DI
+	KMOVW DI, K1
+	SHRQ  $0x10, DI
+	KMOVW DI, K2
+
+	// values to words
+	INCQ      BX
+	SHRQ      $0x01, BX
+	MOVQ      w+32(FP), CX
+	VMOVUPS.Z (DX), K1, Z0
+	VMOVUPS.Z 64(DX), K2, Z1
+
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	LONG      $0x4877f262
+	WORD      $0xc072
+	LEAQ      (DX)(SI*1), DI
+	CMPQ      CX, $0x01
+	CMOVQGT   DI, DX
+	VMOVUPS.Z (DX), K1, Z1
+	VMOVUPS.Z 64(DX), K2, Z2
+
+	// VCVTNE2PS2BF16 Z1, Z2, Z1
+	LONG      $0x486ff262
+	WORD      $0xc972
+	LEAQ      (DX)(SI*1), DI
+	CMPQ      CX, $0x02
+	CMOVQGT   DI, DX
+	VMOVUPS.Z (DX), K1, Z2
+	VMOVUPS.Z 64(DX), K2, Z3
+
+	// VCVTNE2PS2BF16 Z2, Z3, Z2
+	LONG      $0x4867f262
+	WORD      $0xd272
+	LEAQ      (DX)(SI*1), DI
+	CMPQ      CX, $0x03
+	CMOVQGT   DI, DX
+	VMOVUPS.Z (DX), K1, Z3
+	VMOVUPS.Z 64(DX), K2, Z4
+
+	// VCVTNE2PS2BF16 Z3, Z4, Z3
+	LONG      $0x485ff262
+	WORD      $0xdb72
+	LEAQ      (DX)(SI*1), DI
+	CMPQ      CX, $0x04
+	CMOVQGT   DI, DX
+	VMOVUPS.Z (DX), K1, Z4
+	VMOVUPS.Z 64(DX), K2, Z5
+
+	// VCVTNE2PS2BF16 Z4, Z5, Z4
+	LONG      $0x4857f262
+	WORD      $0xe472
+	LEAQ      (DX)(SI*1), DI
+	CMPQ      CX, $0x05
+	CMOVQGT   DI, DX
+	VMOVUPS.Z (DX), K1, Z5
+	VMOVUPS.Z 64(DX), K2, Z6
+
+	// VCVTNE2PS2BF16 Z5, Z6, Z5
+	LONG      $0x484ff262
+	WORD      $0xed72
+	LEAQ      (DX)(SI*1), DI
+	CMPQ      CX, $0x06
+	CMOVQGT   DI, DX
+	VMOVUPS.Z (DX), K1, Z6
+	VMOVUPS.Z 64(DX), K2, Z7
+
+	// VCVTNE2PS2BF16 Z6, Z7, Z6
+	LONG      $0x4847f262
+	WORD      $0xf672
+	LEAQ      (DX)(SI*1), DI
+	CMPQ      CX, $0x07
+	CMOVQGT   DI, DX
+	VMOVUPS.Z (DX), K1, Z7
+	VMOVUPS.Z 64(DX), K2, Z8
+
+	// VCVTNE2PS2BF16 Z7, Z8, Z7
+	LONG      $0x483ff262
+	WORD      $0xff72
+	LEAQ      (DX)(SI*1), DI
+	CMPQ      CX, $0x08
+	CMOVQGT   DI, DX
+	VMOVUPS.Z (DX), K1, Z8
+	VMOVUPS.Z 64(DX), K2, Z9
+
+	// VCVTNE2PS2BF16 Z8, Z9, Z8
+	LONG      $0x48375262
+	WORD      $0xc072
+	LEAQ      (DX)(SI*1), DI
+	CMPQ      CX, $0x09
+	CMOVQGT   DI, DX
+	VMOVUPS.Z (DX), K1, Z9
+	VMOVUPS.Z 64(DX), K2, Z10
+
+	// VCVTNE2PS2BF16 Z9, Z10, Z9
+	LONG      $0x482f5262
+	WORD      $0xc972
+	LEAQ      (DX)(SI*1), DI
+	CMPQ      CX, $0x0a
+	CMOVQGT   DI, DX
+	VMOVUPS.Z (DX), K1, Z10
+	VMOVUPS.Z 64(DX), K2, Z11
+
+	// VCVTNE2PS2BF16 Z10, Z11, Z10
+	LONG      $0x48275262
+	WORD      $0xd272
+	LEAQ      (DX)(SI*1), DI
+	CMPQ      CX, $0x0b
+	CMOVQGT   DI, DX
+	VMOVUPS.Z (DX), K1, Z11
+	VMOVUPS.Z 64(DX), K2, Z12
+
+	// VCVTNE2PS2BF16 Z11, Z12, Z11
+	LONG      $0x481f5262
+	WORD      $0xdb72
+	LEAQ      (DX)(SI*1), DI
+	CMPQ      CX, $0x0c
+	CMOVQGT   DI, DX
+	VMOVUPS.Z (DX), K1, Z12
+	VMOVUPS.Z 64(DX), K2, Z13
+
+	// VCVTNE2PS2BF16 Z12, Z13, Z12
+	LONG      $0x48175262
+	WORD      $0xe472
+	LEAQ      (DX)(SI*1), DI
+	CMPQ      CX, $0x0d
+	CMOVQGT   DI, DX
+	VMOVUPS.Z (DX), K1, Z13
+	VMOVUPS.Z 64(DX), K2, Z14
+
+	// VCVTNE2PS2BF16 Z13, Z14, Z13
+	LONG      $0x480f5262
+	WORD      $0xed72
+	LEAQ      (DX)(SI*1), DI
+	CMPQ      CX, $0x0e
+	CMOVQGT   DI, DX
+	VMOVUPS.Z (DX), K1, Z14
+	VMOVUPS.Z 64(DX), K2, Z15
+
+	// VCVTNE2PS2BF16 Z14, Z15, Z14
+	LONG      $0x48075262
+	WORD      $0xf672
+	LEAQ      (DX)(SI*1), DI
+	CMPQ      CX, $0x0f
+	CMOVQGT   DI, DX
+	VMOVUPS.Z (DX), K1, Z15
+	VMOVUPS.Z 64(DX), K2, Z16
+
+	// VCVTNE2PS2BF16 Z15, Z16, Z15
+	LONG       $0x407f5262
+	WORD       $0xff72
+	VUNPCKLPS  Z1, Z0, Z16
+	VUNPCKHPS  Z1, Z0, Z0
+	VUNPCKLPS  Z3, Z2, Z1
+	VUNPCKHPS  Z3, Z2, Z2
+	VUNPCKLPD  Z1, Z16, Z3
+	VUNPCKHPD  Z1, Z16, Z1
+	VUNPCKLPD  Z2, Z0, Z16
+	VUNPCKHPD  Z2, Z0, Z0
+	VUNPCKLPS  Z5, Z4, Z2
+	VUNPCKHPS  Z5, Z4, Z4
+	VUNPCKLPS  Z7, Z6, Z5
+	VUNPCKHPS  Z7, Z6, Z6
+	VUNPCKLPD  Z5, Z2, Z7
+	VUNPCKHPD  Z5, Z2, Z2
+	VUNPCKLPD  Z6, Z4, Z5
+	VUNPCKHPD  Z6, Z4, Z4
+	VUNPCKLPS  Z9, Z8, Z6
+	VUNPCKHPS  Z9, Z8, Z8
+	VUNPCKLPS  Z11, Z10, Z9
+	VUNPCKHPS  Z11, Z10, Z10
+	VUNPCKLPD  Z9, Z6, Z11
+	VUNPCKHPD  Z9, Z6, Z6
+	VUNPCKLPD  Z10, Z8, Z9
+	VUNPCKHPD  Z10, Z8, Z8
+	VUNPCKLPS  Z13, Z12, Z10
+	VUNPCKHPS  Z13, Z12, Z12
+	VUNPCKLPS  Z15, Z14, Z13
+	VUNPCKHPS  Z15, Z14, Z14
+	VUNPCKLPD  Z13, Z10, Z15
+	VUNPCKHPD  Z13, Z10, Z10
+	VUNPCKLPD  Z14, Z12, Z13
+	VUNPCKHPD  Z14, Z12, Z12
+	VSHUFF32X4 $0x88, Z7, Z3, Z14
+	VSHUFF32X4 $0xdd, Z7, Z3, Z3
+	VSHUFF32X4 $0x88, Z15, Z11, Z7
+	VSHUFF32X4 $0xdd, Z15, Z11, Z11
+	VSHUFF32X4 $0x88, Z7, Z14, Z15
+	VSHUFF32X4 $0xdd, Z7, Z14, Z7
+	VSHUFF32X4 $0x88, Z11, Z3, Z14
+	VSHUFF32X4 $0xdd, Z11, Z3, Z3
+	VSHUFF32X4 $0x88, Z2, Z1, Z11
+	VSHUFF32X4 $0xdd, Z2, Z1, Z1
+	VSHUFF32X4 $0x88, Z10, Z6, Z2
+	VSHUFF32X4 $0xdd, Z10, Z6, Z6
+	VSHUFF32X4 $0x88, Z2, Z11, Z10
+	VSHUFF32X4 $0xdd, Z2, Z11, Z2
+	VSHUFF32X4 $0x88, Z6, Z1, Z11
+	VSHUFF32X4 $0xdd, Z6, Z1, Z1
+	VSHUFF32X4 $0x88, Z5, Z16, Z6
+	VSHUFF32X4 $0xdd, Z5, Z16, Z5
+	VSHUFF32X4 $0x88, Z13, Z9, Z16
+	VSHUFF32X4 $0xdd, Z13, Z9, Z9
+	VSHUFF32X4 $0x88, Z16, Z6, Z13
+	VSHUFF32X4 $0xdd, Z16, Z6, Z6
+	VSHUFF32X4 $0x88, Z9, Z5, Z16
+	VSHUFF32X4 $0xdd, Z9, Z5, Z5
+	VSHUFF32X4 $0x88, Z4, Z0, Z9
+	VSHUFF32X4 $0xdd, Z4, Z0, Z0
+	VSHUFF32X4 $0x88, Z12, Z8, Z4
+	VSHUFF32X4 $0xdd, Z12, Z8, Z8
+	VSHUFF32X4 $0x88, Z4, Z9, Z12
+	VSHUFF32X4 $0xdd, Z4, Z9, Z4
+	VSHUFF32X4 $0x88, Z8, Z0, Z9
+	VSHUFF32X4 $0xdd, Z8, Z0, Z0
+	VMOVUPS    Z15, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z10, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z13, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z12, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z14, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z11, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z16, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z9, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z7, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z2, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z6, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z4, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z3, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z1, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z5, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+	VMOVUPS    Z0, (AX)
+	ADDQ       $0x80, AX
+	DECQ       BX
+	JZ         done
+
+done:
+	VZEROUPPER
+	RET
+
+// func pairRowsAVX512BF16(dst *float32, lead int, src *float32, stride int, rows int, k int)
+// Requires: AVX, AVX512F, AVX512_BF16
+TEXT ·pairRowsAVX512BF16(SB), NOSPLIT, $0-48
+	MOVQ  dst+0(FP), AX
+	MOVQ  lead+8(FP), DX
+	SHLQ  $0x02, DX
+	MOVQ  src+16(FP), BX
+	MOVQ  stride+24(FP), SI
+	SHLQ  $0x02, SI
+	MOVQ  rows+32(FP), DI
+	MOVQ  k+40(FP), R8
+	MOVQ  R8, R9
+	ANDQ  $0x1f, R9
+	MOVQ  R9, CX
+	MOVQ  $+1, R10
+	SHLQ  CL, R10
+	DECQ  R10
+	KMOVW R10, K1
+	SHRQ  $0x10, R10
+	KMOVW R10, K2
+	INCQ  R9
+	SHRQ  $0x01, R9
+	MOVQ  R9, CX
+	MOVQ  $+1, R9
+	SHLQ  CL, R9
+	DECQ  R9
+	KMOVW R9, K3
+
+	// for ; rows > 0; rows-- { a row; dst += lead; src += stride }
+row:
+	MOVQ AX, CX
+	MOVQ BX, R9
+	MOVQ R8, R10
+	SUBQ $0x20, R10
+	JL   rest
+
+register:
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	LONG    $0x4877f262
+	WORD    $0xc072
+	VMOVUPS Z0, (CX)
+	ADDQ    $0x40, CX
+	ADDQ    $0x80, R9
+	SUBQ    $0x20, R10
+	JGE     register
+
+rest:
+	ADDQ      $0x20, R10
+	JZ        next
+	VMOVUPS.Z (R9), K1, Z0
+	VMOVUPS.Z 64(R9), K2, Z1
+
+	// VCVTNE2PS2BF16 Z0, Z1, Z0
+	LONG    $0x4877f262
+	WORD    $0xc072
+	VMOVUPS Z0, K3, (CX)
+
+next:
+	ADDQ DX, AX
+	ADDQ SI, BX
+	DECQ DI
+	JNZ  row
 	VZEROUPPER
 	RET

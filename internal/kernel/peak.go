@@ -6,13 +6,25 @@ import (
 	"time"
 )
 
-// PeakGFLOPS measures what the implementation in use can do at most: 10⁹
-// floating-point operations per second of that many threads together doing
+// PeakGFLOPS measures what the implementation in use can do at most in FP32:
+// 10⁹ floating-point operations per second of that many threads together doing
 // nothing but the multiply-adds its products are made of, on registers. It
 // takes about d and returns the best tenth of it.
 func PeakGFLOPS(d time.Duration, threads int) float64 {
+	return measurePeak(current.Load().peak, d, threads)
+}
+
+// PeakBF16GFLOPS is [PeakGFLOPS] in BF16, and 0 when the implementation in use
+// has no instructions for it.
+func PeakBF16GFLOPS(d time.Duration, threads int) float64 {
+	if peak := current.Load().peakBF16; peak != nil {
+		return measurePeak(peak, d, threads)
+	}
+	return 0
+}
+
+func measurePeak(peak func(n int) (flops int), d time.Duration, threads int) float64 {
 	threads = max(threads, 1)
-	peak := current.Load().peak
 	n := 1 << 10
 	for { // rounds that take about a tenth of d
 		start := time.Now()

@@ -14,5 +14,10 @@ func peakAVX2(n int)
 //go:noescape
 func peakAVX512(n int)
 
+// peakAVX512BF16 runs n rounds of 24 multiply-adds on registers.
+//
+//go:noescape
+func peakAVX512BF16(n int)
+
 // pause tells the CPU that the caller is waiting in a loop.
 func pause()

@@ -68,6 +68,9 @@ func (g *product[T]) worthPacking() bool {
 		pageful = 1024 // elements: the sets of a first-level cache repeat with every page
 		tooWide = 1 << 20
 	)
+	if g.kernel.per > 1 {
+		return true // words are made by packing
+	}
 	if g.n < 4*g.kernel.nr {
 		return false
 	}

@@ -30,13 +30,15 @@ func newSide[T Float](data []T, stride int, transposed bool) side[T] {
 type product[T Float] struct {
 	kernel     *microKernel[T]
 	buffers    *buffers[T]
-	m, n, k    int
+	m, n       int
+	length     int // of the sum, in values
+	k          int // of the sum, in words of the kernel's, as are all steps along it
 	c          []T
 	ldc        int
 	a, b       side[T]
 	accumulate bool
 
-	kc           int  // step along k
+	kc           int  // step along the sum
 	slabK, slabM int  // k per slab, a multiple of kc, and rows, a multiple of mr
 	rows, cols   int  // a block of C
 	mc           int  // rows of A at a time within a block
@@ -46,6 +48,7 @@ type product[T Float] struct {
 }
 
 func (g *product[T]) run(p *Pool) {
+	g.k = ceilDiv(g.length, g.kernel.per)
 	if g.m*g.n*g.k < minShared {
 		p = nil
 	}
@@ -135,16 +138,23 @@ func (g *product[T]) strip(s slab, i0, i1, j0, j1, p0, kl int, b []T) {
 	}
 }
 
+// values returns where along the sum word p0 begins and how many values kl words hold.
+func (g *product[T]) values(p0, kl int) (at, n int) {
+	at = p0 * g.kernel.per
+	return at, min(kl*g.kernel.per, g.length-at)
+}
+
 // packB lays out columns j0 to j1 of B in panels, for kl steps from p0 on.
 func (g *product[T]) packB(dst []T, j0, j1, p0, kl int) {
 	nr := g.kernel.nr
-	src := g.b.data[j0*g.b.outer+p0*g.b.inner:]
+	at, n := g.values(p0, kl)
+	src := g.b.data[j0*g.b.outer+at*g.b.inner:]
 	if g.b.outer == 1 {
-		g.kernel.pack(dst, nr, nr*kl, src, g.b.inner, kl, j1-j0)
+		g.kernel.pack(dst, nr, nr*kl, src, g.b.inner, n, j1-j0)
 		return
 	}
 	for j := 0; j < j1-j0; j += nr {
-		g.kernel.packT(dst[j*kl:], src[j*g.b.outer:], g.b.outer, kl, min(nr, j1-j0-j))
+		g.kernel.packT(dst[j*kl:], src[j*g.b.outer:], g.b.outer, n, min(nr, j1-j0-j))
 	}
 }
 
@@ -157,11 +167,12 @@ func (g *product[T]) packA(p *Pool, s slab) {
 		for p0 := s.k0; p0 < s.k1; p0 += g.kc {
 			kl := min(g.kc, s.k1-p0)
 			dst, _, _ := g.tileOfA(s, i0, p0, kl)
-			src := g.a.data[i0*g.a.outer+p0*g.a.inner:]
+			at, n := g.values(p0, kl)
+			src := g.a.data[i0*g.a.outer+at*g.a.inner:]
 			if g.a.inner == 1 {
-				g.kernel.pack(dst, g.lead, 0, src, g.a.outer, i1-i0, kl)
+				g.kernel.packRows(dst, g.lead, src, g.a.outer, i1-i0, n)
 			} else {
-				g.kernel.pack(dst, mr, mr*kl, src, g.a.inner, kl, i1-i0)
+				g.kernel.pack(dst, mr, mr*kl, src, g.a.inner, n, i1-i0)
 			}
 		}
 	})

@@ -93,3 +93,63 @@ func tile11AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32,
 //
 //go:noescape
 func tile12AVX512(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+
+// tile1AVX512BF16 is microKernel.tile for 1 rows and at most 32 columns.
+//
+//go:noescape
+func tile1AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+
+// tile2AVX512BF16 is microKernel.tile for 2 rows and at most 32 columns.
+//
+//go:noescape
+func tile2AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+
+// tile3AVX512BF16 is microKernel.tile for 3 rows and at most 32 columns.
+//
+//go:noescape
+func tile3AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+
+// tile4AVX512BF16 is microKernel.tile for 4 rows and at most 32 columns.
+//
+//go:noescape
+func tile4AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+
+// tile5AVX512BF16 is microKernel.tile for 5 rows and at most 32 columns.
+//
+//go:noescape
+func tile5AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+
+// tile6AVX512BF16 is microKernel.tile for 6 rows and at most 32 columns.
+//
+//go:noescape
+func tile6AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+
+// tile7AVX512BF16 is microKernel.tile for 7 rows and at most 32 columns.
+//
+//go:noescape
+func tile7AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+
+// tile8AVX512BF16 is microKernel.tile for 8 rows and at most 32 columns.
+//
+//go:noescape
+func tile8AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+
+// tile9AVX512BF16 is microKernel.tile for 9 rows and at most 32 columns.
+//
+//go:noescape
+func tile9AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+
+// tile10AVX512BF16 is microKernel.tile for 10 rows and at most 32 columns.
+//
+//go:noescape
+func tile10AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+
+// tile11AVX512BF16 is microKernel.tile for 11 rows and at most 32 columns.
+//
+//go:noescape
+func tile11AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+
+// tile12AVX512BF16 is microKernel.tile for 12 rows and at most 32 columns.
+//
+//go:noescape
+func tile12AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)

@@ -3319,3 +3319,2906 @@ storeNarrow:
 	VMOVUPS Z23, K2, 64(AX)
 	VZEROUPPER
 	RET
+
+// func tile1AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, AVX512_BF16, CMOV, MMX+
+TEXT ·tile1AVX512BF16(SB), NOSPLIT, $0-88
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   a+8(FP), AX
+	MOVQ   b+32(FP), CX
+	MOVQ   colA+24(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   rowA+16(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   next+72(FP), BX
+	MOVQ   nextStep+80(FP), SI
+	SHLQ   $0x02, SI
+	MOVQ   k+0(FP), DI
+	MOVQ   c+40(FP), R8
+	MOVQ   ldc+48(FP), R9
+	SHLQ   $0x02, R9
+
+	// The lines of C, due at the end, are asked for one row at a time,
+	// k/rows steps apart: all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00010000, DI, R10
+	SHRQ   $0x10, R10
+	INCQ   R10
+
+chunk:
+	PREFETCHT0 (R8)
+	PREFETCHT0 64(R8)
+	ADDQ       R9, R8
+
+	// n = min(chunk, k); k -= n
+	MOVQ    R10, R11
+	CMPQ    DI, R11
+	CMOVQLT DI, R11
+	SUBQ    R11, DI
+
+step:
+	// acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep
+	VMOVUPS      (CX), Z2
+	VMOVUPS      64(CX), Z3
+	VBROADCASTSS (AX), Z4
+
+	// VDPBF16PS Z4, Z2, Z0
+	LONG $0x486ef262
+	WORD $0xc452
+
+	// VDPBF16PS Z4, Z3, Z1
+	LONG       $0x4866f262
+	WORD       $0xcc52
+	PREFETCHT0 (BX)
+	ADDQ       SI, BX
+	ADDQ       DX, AX
+	ADDQ       $0x80, CX
+	DECQ       R11
+	JNZ        step
+	TESTQ      DI, DI
+	JNZ        chunk
+	MOVQ       c+40(FP), AX
+	MOVQ       ldc+48(FP), CX
+	SHLQ       $0x02, CX
+	MOVQ       cols+56(FP), CX
+	MOVB       accumulate+64(FP), DL
+	CMPQ       CX, $0x20
+	JNE        narrow
+	TESTB      DL, DL
+	JZ         store
+
+	// acc[i][j] += c[i*ldc+j]
+	MOVQ   AX, CX
+	VADDPS (CX), Z0, Z0
+	VADDPS 64(CX), Z1, Z1
+
+store:
+	// c[i*ldc+j] = acc[i][j]
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VZEROUPPER
+	RET
+
+narrow:
+	// the same for j < cols
+	MOVQ      $+1, BX
+	SHLQ      CL, BX
+	DECQ      BX
+	KMOVW     BX, K1
+	SHRQ      $0x10, BX
+	KMOVW     BX, K2
+	TESTB     DL, DL
+	JZ        storeNarrow
+	MOVQ      AX, CX
+	VMOVUPS.Z (CX), K1, Z2
+	VADDPS    Z2, Z0, Z0
+	VMOVUPS.Z 64(CX), K2, Z2
+	VADDPS    Z2, Z1, Z1
+
+storeNarrow:
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K2, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile2AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, AVX512_BF16, CMOV, MMX+
+TEXT ·tile2AVX512BF16(SB), NOSPLIT, $0-88
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   a+8(FP), AX
+	MOVQ   b+32(FP), CX
+	MOVQ   colA+24(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   rowA+16(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   next+72(FP), SI
+	MOVQ   nextStep+80(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   k+0(FP), R8
+	MOVQ   c+40(FP), R9
+	MOVQ   ldc+48(FP), R10
+	SHLQ   $0x02, R10
+
+	// The lines of C, due at the end, are asked for one row at a time,
+	// k/rows steps apart: all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00008000, R8, R11
+	SHRQ   $0x10, R11
+	INCQ   R11
+
+chunk:
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ       R10, R9
+
+	// n = min(chunk, k); k -= n
+	MOVQ    R11, R12
+	CMPQ    R8, R12
+	CMOVQLT R8, R12
+	SUBQ    R12, R8
+
+step:
+	// acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep
+	VMOVUPS      (CX), Z4
+	VMOVUPS      64(CX), Z5
+	VBROADCASTSS (AX), Z6
+
+	// VDPBF16PS Z6, Z4, Z0
+	LONG $0x485ef262
+	WORD $0xc652
+
+	// VDPBF16PS Z6, Z5, Z2
+	LONG         $0x4856f262
+	WORD         $0xd652
+	VBROADCASTSS (AX)(BX*1), Z6
+
+	// VDPBF16PS Z6, Z4, Z1
+	LONG $0x485ef262
+	WORD $0xce52
+
+	// VDPBF16PS Z6, Z5, Z3
+	LONG       $0x4856f262
+	WORD       $0xde52
+	PREFETCHT0 (SI)
+	ADDQ       DI, SI
+	ADDQ       DX, AX
+	ADDQ       $0x80, CX
+	DECQ       R12
+	JNZ        step
+	TESTQ      R8, R8
+	JNZ        chunk
+	MOVQ       c+40(FP), AX
+	MOVQ       ldc+48(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       cols+56(FP), CX
+	MOVB       accumulate+64(FP), BL
+	CMPQ       CX, $0x20
+	JNE        narrow
+	TESTB      BL, BL
+	JZ         store
+
+	// acc[i][j] += c[i*ldc+j]
+	MOVQ   AX, CX
+	VADDPS (CX), Z0, Z0
+	VADDPS 64(CX), Z2, Z2
+	ADDQ   DX, CX
+	VADDPS (CX), Z1, Z1
+	VADDPS 64(CX), Z3, Z3
+
+store:
+	// c[i*ldc+j] = acc[i][j]
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, (AX)
+	VMOVUPS Z3, 64(AX)
+	VZEROUPPER
+	RET
+
+narrow:
+	// the same for j < cols
+	MOVQ      $+1, SI
+	SHLQ      CL, SI
+	DECQ      SI
+	KMOVW     SI, K1
+	SHRQ      $0x10, SI
+	KMOVW     SI, K2
+	TESTB     BL, BL
+	JZ        storeNarrow
+	MOVQ      AX, CX
+	VMOVUPS.Z (CX), K1, Z4
+	VADDPS    Z4, Z0, Z0
+	VMOVUPS.Z 64(CX), K2, Z4
+	VADDPS    Z4, Z2, Z2
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z4
+	VADDPS    Z4, Z1, Z1
+	VMOVUPS.Z 64(CX), K2, Z4
+	VADDPS    Z4, Z3, Z3
+
+storeNarrow:
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z2, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, K1, (AX)
+	VMOVUPS Z3, K2, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile3AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, AVX512_BF16, CMOV, MMX+
+TEXT ·tile3AVX512BF16(SB), NOSPLIT, $0-88
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	MOVQ   a+8(FP), AX
+	MOVQ   b+32(FP), CX
+	MOVQ   colA+24(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   rowA+16(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   next+72(FP), SI
+	MOVQ   nextStep+80(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   k+0(FP), R8
+	MOVQ   c+40(FP), R9
+	MOVQ   ldc+48(FP), R10
+	SHLQ   $0x02, R10
+
+	// The lines of C, due at the end, are asked for one row at a time,
+	// k/rows steps apart: all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00005555, R8, R11
+	SHRQ   $0x10, R11
+	INCQ   R11
+
+chunk:
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ       R10, R9
+
+	// n = min(chunk, k); k -= n
+	MOVQ    R11, R12
+	CMPQ    R8, R12
+	CMOVQLT R8, R12
+	SUBQ    R12, R8
+
+step:
+	// acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep
+	VMOVUPS      (CX), Z6
+	VMOVUPS      64(CX), Z7
+	VBROADCASTSS (AX), Z8
+
+	// VDPBF16PS Z8, Z6, Z0
+	LONG $0x484ed262
+	WORD $0xc052
+
+	// VDPBF16PS Z8, Z7, Z3
+	LONG         $0x4846d262
+	WORD         $0xd852
+	VBROADCASTSS (AX)(BX*1), Z8
+
+	// VDPBF16PS Z8, Z6, Z1
+	LONG $0x484ed262
+	WORD $0xc852
+
+	// VDPBF16PS Z8, Z7, Z4
+	LONG         $0x4846d262
+	WORD         $0xe052
+	VBROADCASTSS (AX)(BX*2), Z8
+
+	// VDPBF16PS Z8, Z6, Z2
+	LONG $0x484ed262
+	WORD $0xd052
+
+	// VDPBF16PS Z8, Z7, Z5
+	LONG       $0x4846d262
+	WORD       $0xe852
+	PREFETCHT0 (SI)
+	ADDQ       DI, SI
+	ADDQ       DX, AX
+	ADDQ       $0x80, CX
+	DECQ       R12
+	JNZ        step
+	TESTQ      R8, R8
+	JNZ        chunk
+	MOVQ       c+40(FP), AX
+	MOVQ       ldc+48(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       cols+56(FP), CX
+	MOVB       accumulate+64(FP), BL
+	CMPQ       CX, $0x20
+	JNE        narrow
+	TESTB      BL, BL
+	JZ         store
+
+	// acc[i][j] += c[i*ldc+j]
+	MOVQ   AX, CX
+	VADDPS (CX), Z0, Z0
+	VADDPS 64(CX), Z3, Z3
+	ADDQ   DX, CX
+	VADDPS (CX), Z1, Z1
+	VADDPS 64(CX), Z4, Z4
+	ADDQ   DX, CX
+	VADDPS (CX), Z2, Z2
+	VADDPS 64(CX), Z5, Z5
+
+store:
+	// c[i*ldc+j] = acc[i][j]
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, (AX)
+	VMOVUPS Z4, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z5, 64(AX)
+	VZEROUPPER
+	RET
+
+narrow:
+	// the same for j < cols
+	MOVQ      $+1, SI
+	SHLQ      CL, SI
+	DECQ      SI
+	KMOVW     SI, K1
+	SHRQ      $0x10, SI
+	KMOVW     SI, K2
+	TESTB     BL, BL
+	JZ        storeNarrow
+	MOVQ      AX, CX
+	VMOVUPS.Z (CX), K1, Z6
+	VADDPS    Z6, Z0, Z0
+	VMOVUPS.Z 64(CX), K2, Z6
+	VADDPS    Z6, Z3, Z3
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z6
+	VADDPS    Z6, Z1, Z1
+	VMOVUPS.Z 64(CX), K2, Z6
+	VADDPS    Z6, Z4, Z4
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z6
+	VADDPS    Z6, Z2, Z2
+	VMOVUPS.Z 64(CX), K2, Z6
+	VADDPS    Z6, Z5, Z5
+
+storeNarrow:
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z3, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, K1, (AX)
+	VMOVUPS Z4, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, K1, (AX)
+	VMOVUPS Z5, K2, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile4AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, AVX512_BF16, CMOV, MMX+
+TEXT ·tile4AVX512BF16(SB), NOSPLIT, $0-88
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	MOVQ   a+8(FP), AX
+	MOVQ   b+32(FP), CX
+	MOVQ   colA+24(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   rowA+16(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	MOVQ   next+72(FP), DI
+	MOVQ   nextStep+80(FP), R8
+	SHLQ   $0x02, R8
+	MOVQ   k+0(FP), R9
+	MOVQ   c+40(FP), R10
+	MOVQ   ldc+48(FP), R11
+	SHLQ   $0x02, R11
+
+	// The lines of C, due at the end, are asked for one row at a time,
+	// k/rows steps apart: all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00004000, R9, R12
+	SHRQ   $0x10, R12
+	INCQ   R12
+
+chunk:
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       R11, R10
+
+	// n = min(chunk, k); k -= n
+	MOVQ    R12, R13
+	CMPQ    R9, R13
+	CMOVQLT R9, R13
+	SUBQ    R13, R9
+
+step:
+	// acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep
+	VMOVUPS      (CX), Z8
+	VMOVUPS      64(CX), Z9
+	VBROADCASTSS (AX), Z10
+
+	// VDPBF16PS Z10, Z8, Z0
+	LONG $0x483ed262
+	WORD $0xc252
+
+	// VDPBF16PS Z10, Z9, Z4
+	LONG         $0x4836d262
+	WORD         $0xe252
+	VBROADCASTSS (AX)(BX*1), Z10
+
+	// VDPBF16PS Z10, Z8, Z1
+	LONG $0x483ed262
+	WORD $0xca52
+
+	// VDPBF16PS Z10, Z9, Z5
+	LONG         $0x4836d262
+	WORD         $0xea52
+	VBROADCASTSS (AX)(BX*2), Z10
+
+	// VDPBF16PS Z10, Z8, Z2
+	LONG $0x483ed262
+	WORD $0xd252
+
+	// VDPBF16PS Z10, Z9, Z6
+	LONG         $0x4836d262
+	WORD         $0xf252
+	VBROADCASTSS (AX)(SI*1), Z10
+
+	// VDPBF16PS Z10, Z8, Z3
+	LONG $0x483ed262
+	WORD $0xda52
+
+	// VDPBF16PS Z10, Z9, Z7
+	LONG       $0x4836d262
+	WORD       $0xfa52
+	PREFETCHT0 (DI)
+	ADDQ       R8, DI
+	ADDQ       DX, AX
+	ADDQ       $0x80, CX
+	DECQ       R13
+	JNZ        step
+	TESTQ      R9, R9
+	JNZ        chunk
+	MOVQ       c+40(FP), AX
+	MOVQ       ldc+48(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       cols+56(FP), CX
+	MOVB       accumulate+64(FP), BL
+	CMPQ       CX, $0x20
+	JNE        narrow
+	TESTB      BL, BL
+	JZ         store
+
+	// acc[i][j] += c[i*ldc+j]
+	MOVQ   AX, CX
+	VADDPS (CX), Z0, Z0
+	VADDPS 64(CX), Z4, Z4
+	ADDQ   DX, CX
+	VADDPS (CX), Z1, Z1
+	VADDPS 64(CX), Z5, Z5
+	ADDQ   DX, CX
+	VADDPS (CX), Z2, Z2
+	VADDPS 64(CX), Z6, Z6
+	ADDQ   DX, CX
+	VADDPS (CX), Z3, Z3
+	VADDPS 64(CX), Z7, Z7
+
+store:
+	// c[i*ldc+j] = acc[i][j]
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z4, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z6, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, (AX)
+	VMOVUPS Z7, 64(AX)
+	VZEROUPPER
+	RET
+
+narrow:
+	// the same for j < cols
+	MOVQ      $+1, SI
+	SHLQ      CL, SI
+	DECQ      SI
+	KMOVW     SI, K1
+	SHRQ      $0x10, SI
+	KMOVW     SI, K2
+	TESTB     BL, BL
+	JZ        storeNarrow
+	MOVQ      AX, CX
+	VMOVUPS.Z (CX), K1, Z8
+	VADDPS    Z8, Z0, Z0
+	VMOVUPS.Z 64(CX), K2, Z8
+	VADDPS    Z8, Z4, Z4
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z8
+	VADDPS    Z8, Z1, Z1
+	VMOVUPS.Z 64(CX), K2, Z8
+	VADDPS    Z8, Z5, Z5
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z8
+	VADDPS    Z8, Z2, Z2
+	VMOVUPS.Z 64(CX), K2, Z8
+	VADDPS    Z8, Z6, Z6
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z8
+	VADDPS    Z8, Z3, Z3
+	VMOVUPS.Z 64(CX), K2, Z8
+	VADDPS    Z8, Z7, Z7
+
+storeNarrow:
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z4, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, K1, (AX)
+	VMOVUPS Z5, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, K1, (AX)
+	VMOVUPS Z6, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, K1, (AX)
+	VMOVUPS Z7, K2, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile5AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, AVX512_BF16, CMOV, MMX+
+TEXT ·tile5AVX512BF16(SB), NOSPLIT, $0-88
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	MOVQ   a+8(FP), AX
+	MOVQ   b+32(FP), CX
+	MOVQ   colA+24(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   rowA+16(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	MOVQ   next+72(FP), DI
+	MOVQ   nextStep+80(FP), R8
+	SHLQ   $0x02, R8
+	MOVQ   k+0(FP), R9
+	MOVQ   c+40(FP), R10
+	MOVQ   ldc+48(FP), R11
+	SHLQ   $0x02, R11
+
+	// The lines of C, due at the end, are asked for one row at a time,
+	// k/rows steps apart: all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00003333, R9, R12
+	SHRQ   $0x10, R12
+	INCQ   R12
+
+chunk:
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       R11, R10
+
+	// n = min(chunk, k); k -= n
+	MOVQ    R12, R13
+	CMPQ    R9, R13
+	CMOVQLT R9, R13
+	SUBQ    R13, R9
+
+step:
+	// acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep
+	VMOVUPS      (CX), Z10
+	VMOVUPS      64(CX), Z11
+	VBROADCASTSS (AX), Z12
+
+	// VDPBF16PS Z12, Z10, Z0
+	LONG $0x482ed262
+	WORD $0xc452
+
+	// VDPBF16PS Z12, Z11, Z5
+	LONG         $0x4826d262
+	WORD         $0xec52
+	VBROADCASTSS (AX)(BX*1), Z12
+
+	// VDPBF16PS Z12, Z10, Z1
+	LONG $0x482ed262
+	WORD $0xcc52
+
+	// VDPBF16PS Z12, Z11, Z6
+	LONG         $0x4826d262
+	WORD         $0xf452
+	VBROADCASTSS (AX)(BX*2), Z12
+
+	// VDPBF16PS Z12, Z10, Z2
+	LONG $0x482ed262
+	WORD $0xd452
+
+	// VDPBF16PS Z12, Z11, Z7
+	LONG         $0x4826d262
+	WORD         $0xfc52
+	VBROADCASTSS (AX)(SI*1), Z12
+
+	// VDPBF16PS Z12, Z10, Z3
+	LONG $0x482ed262
+	WORD $0xdc52
+
+	// VDPBF16PS Z12, Z11, Z8
+	LONG         $0x48265262
+	WORD         $0xc452
+	VBROADCASTSS (AX)(BX*4), Z12
+
+	// VDPBF16PS Z12, Z10, Z4
+	LONG $0x482ed262
+	WORD $0xe452
+
+	// VDPBF16PS Z12, Z11, Z9
+	LONG       $0x48265262
+	WORD       $0xcc52
+	PREFETCHT0 (DI)
+	ADDQ       R8, DI
+	ADDQ       DX, AX
+	ADDQ       $0x80, CX
+	DECQ       R13
+	JNZ        step
+	TESTQ      R9, R9
+	JNZ        chunk
+	MOVQ       c+40(FP), AX
+	MOVQ       ldc+48(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       cols+56(FP), CX
+	MOVB       accumulate+64(FP), BL
+	CMPQ       CX, $0x20
+	JNE        narrow
+	TESTB      BL, BL
+	JZ         store
+
+	// acc[i][j] += c[i*ldc+j]
+	MOVQ   AX, CX
+	VADDPS (CX), Z0, Z0
+	VADDPS 64(CX), Z5, Z5
+	ADDQ   DX, CX
+	VADDPS (CX), Z1, Z1
+	VADDPS 64(CX), Z6, Z6
+	ADDQ   DX, CX
+	VADDPS (CX), Z2, Z2
+	VADDPS 64(CX), Z7, Z7
+	ADDQ   DX, CX
+	VADDPS (CX), Z3, Z3
+	VADDPS 64(CX), Z8, Z8
+	ADDQ   DX, CX
+	VADDPS (CX), Z4, Z4
+	VADDPS 64(CX), Z9, Z9
+
+store:
+	// c[i*ldc+j] = acc[i][j]
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, (AX)
+	VMOVUPS Z6, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, (AX)
+	VMOVUPS Z8, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z9, 64(AX)
+	VZEROUPPER
+	RET
+
+narrow:
+	// the same for j < cols
+	MOVQ      $+1, SI
+	SHLQ      CL, SI
+	DECQ      SI
+	KMOVW     SI, K1
+	SHRQ      $0x10, SI
+	KMOVW     SI, K2
+	TESTB     BL, BL
+	JZ        storeNarrow
+	MOVQ      AX, CX
+	VMOVUPS.Z (CX), K1, Z10
+	VADDPS    Z10, Z0, Z0
+	VMOVUPS.Z 64(CX), K2, Z10
+	VADDPS    Z10, Z5, Z5
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z10
+	VADDPS    Z10, Z1, Z1
+	VMOVUPS.Z 64(CX), K2, Z10
+	VADDPS    Z10, Z6, Z6
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z10
+	VADDPS    Z10, Z2, Z2
+	VMOVUPS.Z 64(CX), K2, Z10
+	VADDPS    Z10, Z7, Z7
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z10
+	VADDPS    Z10, Z3, Z3
+	VMOVUPS.Z 64(CX), K2, Z10
+	VADDPS    Z10, Z8, Z8
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z10
+	VADDPS    Z10, Z4, Z4
+	VMOVUPS.Z 64(CX), K2, Z10
+	VADDPS    Z10, Z9, Z9
+
+storeNarrow:
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z5, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, K1, (AX)
+	VMOVUPS Z6, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, K1, (AX)
+	VMOVUPS Z7, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, K1, (AX)
+	VMOVUPS Z8, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, K1, (AX)
+	VMOVUPS Z9, K2, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile6AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, AVX512_BF16, CMOV, MMX+
+TEXT ·tile6AVX512BF16(SB), NOSPLIT, $0-88
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	MOVQ   a+8(FP), AX
+	MOVQ   b+32(FP), CX
+	MOVQ   colA+24(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   rowA+16(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (SI)(BX*2), DI
+	MOVQ   next+72(FP), R8
+	MOVQ   nextStep+80(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   k+0(FP), R10
+	MOVQ   c+40(FP), R11
+	MOVQ   ldc+48(FP), R12
+	SHLQ   $0x02, R12
+
+	// The lines of C, due at the end, are asked for one row at a time,
+	// k/rows steps apart: all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00002aaa, R10, R13
+	SHRQ   $0x10, R13
+	INCQ   R13
+
+chunk:
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       R12, R11
+
+	// n = min(chunk, k); k -= n
+	MOVQ    R13, R14
+	CMPQ    R10, R14
+	CMOVQLT R10, R14
+	SUBQ    R14, R10
+
+step:
+	// acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep
+	VMOVUPS      (CX), Z12
+	VMOVUPS      64(CX), Z13
+	VBROADCASTSS (AX), Z14
+
+	// VDPBF16PS Z14, Z12, Z0
+	LONG $0x481ed262
+	WORD $0xc652
+
+	// VDPBF16PS Z14, Z13, Z6
+	LONG         $0x4816d262
+	WORD         $0xf652
+	VBROADCASTSS (AX)(BX*1), Z14
+
+	// VDPBF16PS Z14, Z12, Z1
+	LONG $0x481ed262
+	WORD $0xce52
+
+	// VDPBF16PS Z14, Z13, Z7
+	LONG         $0x4816d262
+	WORD         $0xfe52
+	VBROADCASTSS (AX)(BX*2), Z14
+
+	// VDPBF16PS Z14, Z12, Z2
+	LONG $0x481ed262
+	WORD $0xd652
+
+	// VDPBF16PS Z14, Z13, Z8
+	LONG         $0x48165262
+	WORD         $0xc652
+	VBROADCASTSS (AX)(SI*1), Z14
+
+	// VDPBF16PS Z14, Z12, Z3
+	LONG $0x481ed262
+	WORD $0xde52
+
+	// VDPBF16PS Z14, Z13, Z9
+	LONG         $0x48165262
+	WORD         $0xce52
+	VBROADCASTSS (AX)(BX*4), Z14
+
+	// VDPBF16PS Z14, Z12, Z4
+	LONG $0x481ed262
+	WORD $0xe652
+
+	// VDPBF16PS Z14, Z13, Z10
+	LONG         $0x48165262
+	WORD         $0xd652
+	VBROADCASTSS (AX)(DI*1), Z14
+
+	// VDPBF16PS Z14, Z12, Z5
+	LONG $0x481ed262
+	WORD $0xee52
+
+	// VDPBF16PS Z14, Z13, Z11
+	LONG       $0x48165262
+	WORD       $0xde52
+	PREFETCHT0 (R8)
+	ADDQ       R9, R8
+	ADDQ       DX, AX
+	ADDQ       $0x80, CX
+	DECQ       R14
+	JNZ        step
+	TESTQ      R10, R10
+	JNZ        chunk
+	MOVQ       c+40(FP), AX
+	MOVQ       ldc+48(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       cols+56(FP), CX
+	MOVB       accumulate+64(FP), BL
+	CMPQ       CX, $0x20
+	JNE        narrow
+	TESTB      BL, BL
+	JZ         store
+
+	// acc[i][j] += c[i*ldc+j]
+	MOVQ   AX, CX
+	VADDPS (CX), Z0, Z0
+	VADDPS 64(CX), Z6, Z6
+	ADDQ   DX, CX
+	VADDPS (CX), Z1, Z1
+	VADDPS 64(CX), Z7, Z7
+	ADDQ   DX, CX
+	VADDPS (CX), Z2, Z2
+	VADDPS 64(CX), Z8, Z8
+	ADDQ   DX, CX
+	VADDPS (CX), Z3, Z3
+	VADDPS 64(CX), Z9, Z9
+	ADDQ   DX, CX
+	VADDPS (CX), Z4, Z4
+	VADDPS 64(CX), Z10, Z10
+	ADDQ   DX, CX
+	VADDPS (CX), Z5, Z5
+	VADDPS 64(CX), Z11, Z11
+
+store:
+	// c[i*ldc+j] = acc[i][j]
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z6, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z8, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z10, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z5, (AX)
+	VMOVUPS Z11, 64(AX)
+	VZEROUPPER
+	RET
+
+narrow:
+	// the same for j < cols
+	MOVQ      $+1, SI
+	SHLQ      CL, SI
+	DECQ      SI
+	KMOVW     SI, K1
+	SHRQ      $0x10, SI
+	KMOVW     SI, K2
+	TESTB     BL, BL
+	JZ        storeNarrow
+	MOVQ      AX, CX
+	VMOVUPS.Z (CX), K1, Z12
+	VADDPS    Z12, Z0, Z0
+	VMOVUPS.Z 64(CX), K2, Z12
+	VADDPS    Z12, Z6, Z6
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z12
+	VADDPS    Z12, Z1, Z1
+	VMOVUPS.Z 64(CX), K2, Z12
+	VADDPS    Z12, Z7, Z7
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z12
+	VADDPS    Z12, Z2, Z2
+	VMOVUPS.Z 64(CX), K2, Z12
+	VADDPS    Z12, Z8, Z8
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z12
+	VADDPS    Z12, Z3, Z3
+	VMOVUPS.Z 64(CX), K2, Z12
+	VADDPS    Z12, Z9, Z9
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z12
+	VADDPS    Z12, Z4, Z4
+	VMOVUPS.Z 64(CX), K2, Z12
+	VADDPS    Z12, Z10, Z10
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z12
+	VADDPS    Z12, Z5, Z5
+	VMOVUPS.Z 64(CX), K2, Z12
+	VADDPS    Z12, Z11, Z11
+
+storeNarrow:
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z6, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, K1, (AX)
+	VMOVUPS Z7, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, K1, (AX)
+	VMOVUPS Z8, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, K1, (AX)
+	VMOVUPS Z9, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, K1, (AX)
+	VMOVUPS Z10, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z5, K1, (AX)
+	VMOVUPS Z11, K2, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile7AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, AVX512_BF16, CMOV, MMX+
+TEXT ·tile7AVX512BF16(SB), NOSPLIT, $0-88
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	MOVQ   a+8(FP), AX
+	MOVQ   b+32(FP), CX
+	MOVQ   colA+24(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   rowA+16(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (SI)(BX*2), DI
+	MOVQ   next+72(FP), R8
+	MOVQ   nextStep+80(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   k+0(FP), R10
+	MOVQ   c+40(FP), R11
+	MOVQ   ldc+48(FP), R12
+	SHLQ   $0x02, R12
+
+	// The lines of C, due at the end, are asked for one row at a time,
+	// k/rows steps apart: all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00002492, R10, R13
+	SHRQ   $0x10, R13
+	INCQ   R13
+
+chunk:
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       R12, R11
+
+	// n = min(chunk, k); k -= n
+	MOVQ    R13, R14
+	CMPQ    R10, R14
+	CMOVQLT R10, R14
+	SUBQ    R14, R10
+
+step:
+	// acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep
+	VMOVUPS      (CX), Z14
+	VMOVUPS      64(CX), Z15
+	VBROADCASTSS (AX), Z16
+
+	// VDPBF16PS Z16, Z14, Z0
+	LONG $0x480eb262
+	WORD $0xc052
+
+	// VDPBF16PS Z16, Z15, Z7
+	LONG         $0x4806b262
+	WORD         $0xf852
+	VBROADCASTSS (AX)(BX*1), Z16
+
+	// VDPBF16PS Z16, Z14, Z1
+	LONG $0x480eb262
+	WORD $0xc852
+
+	// VDPBF16PS Z16, Z15, Z8
+	LONG         $0x48063262
+	WORD         $0xc052
+	VBROADCASTSS (AX)(BX*2), Z16
+
+	// VDPBF16PS Z16, Z14, Z2
+	LONG $0x480eb262
+	WORD $0xd052
+
+	// VDPBF16PS Z16, Z15, Z9
+	LONG         $0x48063262
+	WORD         $0xc852
+	VBROADCASTSS (AX)(SI*1), Z16
+
+	// VDPBF16PS Z16, Z14, Z3
+	LONG $0x480eb262
+	WORD $0xd852
+
+	// VDPBF16PS Z16, Z15, Z10
+	LONG         $0x48063262
+	WORD         $0xd052
+	VBROADCASTSS (AX)(BX*4), Z16
+
+	// VDPBF16PS Z16, Z14, Z4
+	LONG $0x480eb262
+	WORD $0xe052
+
+	// VDPBF16PS Z16, Z15, Z11
+	LONG         $0x48063262
+	WORD         $0xd852
+	VBROADCASTSS (AX)(DI*1), Z16
+
+	// VDPBF16PS Z16, Z14, Z5
+	LONG $0x480eb262
+	WORD $0xe852
+
+	// VDPBF16PS Z16, Z15, Z12
+	LONG         $0x48063262
+	WORD         $0xe052
+	VBROADCASTSS (AX)(SI*2), Z16
+
+	// VDPBF16PS Z16, Z14, Z6
+	LONG $0x480eb262
+	WORD $0xf052
+
+	// VDPBF16PS Z16, Z15, Z13
+	LONG       $0x48063262
+	WORD       $0xe852
+	PREFETCHT0 (R8)
+	ADDQ       R9, R8
+	ADDQ       DX, AX
+	ADDQ       $0x80, CX
+	DECQ       R14
+	JNZ        step
+	TESTQ      R10, R10
+	JNZ        chunk
+	MOVQ       c+40(FP), AX
+	MOVQ       ldc+48(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       cols+56(FP), CX
+	MOVB       accumulate+64(FP), BL
+	CMPQ       CX, $0x20
+	JNE        narrow
+	TESTB      BL, BL
+	JZ         store
+
+	// acc[i][j] += c[i*ldc+j]
+	MOVQ   AX, CX
+	VADDPS (CX), Z0, Z0
+	VADDPS 64(CX), Z7, Z7
+	ADDQ   DX, CX
+	VADDPS (CX), Z1, Z1
+	VADDPS 64(CX), Z8, Z8
+	ADDQ   DX, CX
+	VADDPS (CX), Z2, Z2
+	VADDPS 64(CX), Z9, Z9
+	ADDQ   DX, CX
+	VADDPS (CX), Z3, Z3
+	VADDPS 64(CX), Z10, Z10
+	ADDQ   DX, CX
+	VADDPS (CX), Z4, Z4
+	VADDPS 64(CX), Z11, Z11
+	ADDQ   DX, CX
+	VADDPS (CX), Z5, Z5
+	VADDPS 64(CX), Z12, Z12
+	ADDQ   DX, CX
+	VADDPS (CX), Z6, Z6
+	VADDPS 64(CX), Z13, Z13
+
+store:
+	// c[i*ldc+j] = acc[i][j]
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, (AX)
+	VMOVUPS Z8, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, (AX)
+	VMOVUPS Z10, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z5, (AX)
+	VMOVUPS Z12, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z13, 64(AX)
+	VZEROUPPER
+	RET
+
+narrow:
+	// the same for j < cols
+	MOVQ      $+1, SI
+	SHLQ      CL, SI
+	DECQ      SI
+	KMOVW     SI, K1
+	SHRQ      $0x10, SI
+	KMOVW     SI, K2
+	TESTB     BL, BL
+	JZ        storeNarrow
+	MOVQ      AX, CX
+	VMOVUPS.Z (CX), K1, Z14
+	VADDPS    Z14, Z0, Z0
+	VMOVUPS.Z 64(CX), K2, Z14
+	VADDPS    Z14, Z7, Z7
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z14
+	VADDPS    Z14, Z1, Z1
+	VMOVUPS.Z 64(CX), K2, Z14
+	VADDPS    Z14, Z8, Z8
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z14
+	VADDPS    Z14, Z2, Z2
+	VMOVUPS.Z 64(CX), K2, Z14
+	VADDPS    Z14, Z9, Z9
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z14
+	VADDPS    Z14, Z3, Z3
+	VMOVUPS.Z 64(CX), K2, Z14
+	VADDPS    Z14, Z10, Z10
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z14
+	VADDPS    Z14, Z4, Z4
+	VMOVUPS.Z 64(CX), K2, Z14
+	VADDPS    Z14, Z11, Z11
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z14
+	VADDPS    Z14, Z5, Z5
+	VMOVUPS.Z 64(CX), K2, Z14
+	VADDPS    Z14, Z12, Z12
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z14
+	VADDPS    Z14, Z6, Z6
+	VMOVUPS.Z 64(CX), K2, Z14
+	VADDPS    Z14, Z13, Z13
+
+storeNarrow:
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z7, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, K1, (AX)
+	VMOVUPS Z8, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, K1, (AX)
+	VMOVUPS Z9, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, K1, (AX)
+	VMOVUPS Z10, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, K1, (AX)
+	VMOVUPS Z11, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z5, K1, (AX)
+	VMOVUPS Z12, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z6, K1, (AX)
+	VMOVUPS Z13, K2, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile8AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, AVX512_BF16, CMOV, MMX+
+TEXT ·tile8AVX512BF16(SB), NOSPLIT, $0-88
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	MOVQ   a+8(FP), AX
+	MOVQ   b+32(FP), CX
+	MOVQ   colA+24(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   rowA+16(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (SI)(BX*2), DI
+
+	// a2 = a + 7·rowA
+	LEAQ (AX)(DI*1), R8
+	LEAQ (R8)(BX*2), R8
+	MOVQ next+72(FP), R9
+	MOVQ nextStep+80(FP), R10
+	SHLQ $0x02, R10
+	MOVQ k+0(FP), R11
+	MOVQ c+40(FP), R12
+	MOVQ ldc+48(FP), R13
+	SHLQ $0x02, R13
+
+	// The lines of C, due at the end, are asked for one row at a time,
+	// k/rows steps apart: all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00002000, R11, R14
+	SHRQ   $0x10, R14
+	INCQ   R14
+
+chunk:
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	ADDQ       R13, R12
+
+	// n = min(chunk, k); k -= n
+	MOVQ    R14, R15
+	CMPQ    R11, R15
+	CMOVQLT R11, R15
+	SUBQ    R15, R11
+
+step:
+	// acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep
+	VMOVUPS      (CX), Z16
+	VMOVUPS      64(CX), Z17
+	VBROADCASTSS (AX), Z18
+
+	// VDPBF16PS Z18, Z16, Z0
+	LONG $0x407eb262
+	WORD $0xc252
+
+	// VDPBF16PS Z18, Z17, Z8
+	LONG         $0x40763262
+	WORD         $0xc252
+	VBROADCASTSS (AX)(BX*1), Z18
+
+	// VDPBF16PS Z18, Z16, Z1
+	LONG $0x407eb262
+	WORD $0xca52
+
+	// VDPBF16PS Z18, Z17, Z9
+	LONG         $0x40763262
+	WORD         $0xca52
+	VBROADCASTSS (AX)(BX*2), Z18
+
+	// VDPBF16PS Z18, Z16, Z2
+	LONG $0x407eb262
+	WORD $0xd252
+
+	// VDPBF16PS Z18, Z17, Z10
+	LONG         $0x40763262
+	WORD         $0xd252
+	VBROADCASTSS (AX)(SI*1), Z18
+
+	// VDPBF16PS Z18, Z16, Z3
+	LONG $0x407eb262
+	WORD $0xda52
+
+	// VDPBF16PS Z18, Z17, Z11
+	LONG         $0x40763262
+	WORD         $0xda52
+	VBROADCASTSS (AX)(BX*4), Z18
+
+	// VDPBF16PS Z18, Z16, Z4
+	LONG $0x407eb262
+	WORD $0xe252
+
+	// VDPBF16PS Z18, Z17, Z12
+	LONG         $0x40763262
+	WORD         $0xe252
+	VBROADCASTSS (AX)(DI*1), Z18
+
+	// VDPBF16PS Z18, Z16, Z5
+	LONG $0x407eb262
+	WORD $0xea52
+
+	// VDPBF16PS Z18, Z17, Z13
+	LONG         $0x40763262
+	WORD         $0xea52
+	VBROADCASTSS (AX)(SI*2), Z18
+
+	// VDPBF16PS Z18, Z16, Z6
+	LONG $0x407eb262
+	WORD $0xf252
+
+	// VDPBF16PS Z18, Z17, Z14
+	LONG         $0x40763262
+	WORD         $0xf252
+	VBROADCASTSS (R8), Z18
+
+	// VDPBF16PS Z18, Z16, Z7
+	LONG $0x407eb262
+	WORD $0xfa52
+
+	// VDPBF16PS Z18, Z17, Z15
+	LONG       $0x40763262
+	WORD       $0xfa52
+	PREFETCHT0 (R9)
+	ADDQ       R10, R9
+	ADDQ       DX, AX
+	ADDQ       DX, R8
+	ADDQ       $0x80, CX
+	DECQ       R15
+	JNZ        step
+	TESTQ      R11, R11
+	JNZ        chunk
+	MOVQ       c+40(FP), AX
+	MOVQ       ldc+48(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       cols+56(FP), CX
+	MOVB       accumulate+64(FP), BL
+	CMPQ       CX, $0x20
+	JNE        narrow
+	TESTB      BL, BL
+	JZ         store
+
+	// acc[i][j] += c[i*ldc+j]
+	MOVQ   AX, CX
+	VADDPS (CX), Z0, Z0
+	VADDPS 64(CX), Z8, Z8
+	ADDQ   DX, CX
+	VADDPS (CX), Z1, Z1
+	VADDPS 64(CX), Z9, Z9
+	ADDQ   DX, CX
+	VADDPS (CX), Z2, Z2
+	VADDPS 64(CX), Z10, Z10
+	ADDQ   DX, CX
+	VADDPS (CX), Z3, Z3
+	VADDPS 64(CX), Z11, Z11
+	ADDQ   DX, CX
+	VADDPS (CX), Z4, Z4
+	VADDPS 64(CX), Z12, Z12
+	ADDQ   DX, CX
+	VADDPS (CX), Z5, Z5
+	VADDPS 64(CX), Z13, Z13
+	ADDQ   DX, CX
+	VADDPS (CX), Z6, Z6
+	VADDPS 64(CX), Z14, Z14
+	ADDQ   DX, CX
+	VADDPS (CX), Z7, Z7
+	VADDPS 64(CX), Z15, Z15
+
+store:
+	// c[i*ldc+j] = acc[i][j]
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z8, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z10, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z12, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z5, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z14, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z7, (AX)
+	VMOVUPS Z15, 64(AX)
+	VZEROUPPER
+	RET
+
+narrow:
+	// the same for j < cols
+	MOVQ      $+1, SI
+	SHLQ      CL, SI
+	DECQ      SI
+	KMOVW     SI, K1
+	SHRQ      $0x10, SI
+	KMOVW     SI, K2
+	TESTB     BL, BL
+	JZ        storeNarrow
+	MOVQ      AX, CX
+	VMOVUPS.Z (CX), K1, Z16
+	VADDPS    Z16, Z0, Z0
+	VMOVUPS.Z 64(CX), K2, Z16
+	VADDPS    Z16, Z8, Z8
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z16
+	VADDPS    Z16, Z1, Z1
+	VMOVUPS.Z 64(CX), K2, Z16
+	VADDPS    Z16, Z9, Z9
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z16
+	VADDPS    Z16, Z2, Z2
+	VMOVUPS.Z 64(CX), K2, Z16
+	VADDPS    Z16, Z10, Z10
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z16
+	VADDPS    Z16, Z3, Z3
+	VMOVUPS.Z 64(CX), K2, Z16
+	VADDPS    Z16, Z11, Z11
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z16
+	VADDPS    Z16, Z4, Z4
+	VMOVUPS.Z 64(CX), K2, Z16
+	VADDPS    Z16, Z12, Z12
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z16
+	VADDPS    Z16, Z5, Z5
+	VMOVUPS.Z 64(CX), K2, Z16
+	VADDPS    Z16, Z13, Z13
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z16
+	VADDPS    Z16, Z6, Z6
+	VMOVUPS.Z 64(CX), K2, Z16
+	VADDPS    Z16, Z14, Z14
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z16
+	VADDPS    Z16, Z7, Z7
+	VMOVUPS.Z 64(CX), K2, Z16
+	VADDPS    Z16, Z15, Z15
+
+storeNarrow:
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z8, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, K1, (AX)
+	VMOVUPS Z9, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, K1, (AX)
+	VMOVUPS Z10, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, K1, (AX)
+	VMOVUPS Z11, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, K1, (AX)
+	VMOVUPS Z12, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z5, K1, (AX)
+	VMOVUPS Z13, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z6, K1, (AX)
+	VMOVUPS Z14, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z7, K1, (AX)
+	VMOVUPS Z15, K2, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile9AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, AVX512_BF16, CMOV, MMX+
+TEXT ·tile9AVX512BF16(SB), NOSPLIT, $0-88
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	MOVQ   a+8(FP), AX
+	MOVQ   b+32(FP), CX
+	MOVQ   colA+24(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   rowA+16(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (SI)(BX*2), DI
+
+	// a2 = a + 7·rowA
+	LEAQ (AX)(DI*1), R8
+	LEAQ (R8)(BX*2), R8
+	MOVQ next+72(FP), R9
+	MOVQ nextStep+80(FP), R10
+	SHLQ $0x02, R10
+	MOVQ k+0(FP), R11
+	MOVQ c+40(FP), R12
+	MOVQ ldc+48(FP), R13
+	SHLQ $0x02, R13
+
+	// The lines of C, due at the end, are asked for one row at a time,
+	// k/rows steps apart: all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00001c71, R11, R14
+	SHRQ   $0x10, R14
+	INCQ   R14
+
+chunk:
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	ADDQ       R13, R12
+
+	// n = min(chunk, k); k -= n
+	MOVQ    R14, R15
+	CMPQ    R11, R15
+	CMOVQLT R11, R15
+	SUBQ    R15, R11
+
+step:
+	// acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep
+	VMOVUPS      (CX), Z18
+	VMOVUPS      64(CX), Z19
+	VBROADCASTSS (AX), Z20
+
+	// VDPBF16PS Z20, Z18, Z0
+	LONG $0x406eb262
+	WORD $0xc452
+
+	// VDPBF16PS Z20, Z19, Z9
+	LONG         $0x40663262
+	WORD         $0xcc52
+	VBROADCASTSS (AX)(BX*1), Z20
+
+	// VDPBF16PS Z20, Z18, Z1
+	LONG $0x406eb262
+	WORD $0xcc52
+
+	// VDPBF16PS Z20, Z19, Z10
+	LONG         $0x40663262
+	WORD         $0xd452
+	VBROADCASTSS (AX)(BX*2), Z20
+
+	// VDPBF16PS Z20, Z18, Z2
+	LONG $0x406eb262
+	WORD $0xd452
+
+	// VDPBF16PS Z20, Z19, Z11
+	LONG         $0x40663262
+	WORD         $0xdc52
+	VBROADCASTSS (AX)(SI*1), Z20
+
+	// VDPBF16PS Z20, Z18, Z3
+	LONG $0x406eb262
+	WORD $0xdc52
+
+	// VDPBF16PS Z20, Z19, Z12
+	LONG         $0x40663262
+	WORD         $0xe452
+	VBROADCASTSS (AX)(BX*4), Z20
+
+	// VDPBF16PS Z20, Z18, Z4
+	LONG $0x406eb262
+	WORD $0xe452
+
+	// VDPBF16PS Z20, Z19, Z13
+	LONG         $0x40663262
+	WORD         $0xec52
+	VBROADCASTSS (AX)(DI*1), Z20
+
+	// VDPBF16PS Z20, Z18, Z5
+	LONG $0x406eb262
+	WORD $0xec52
+
+	// VDPBF16PS Z20, Z19, Z14
+	LONG         $0x40663262
+	WORD         $0xf452
+	VBROADCASTSS (AX)(SI*2), Z20
+
+	// VDPBF16PS Z20, Z18, Z6
+	LONG $0x406eb262
+	WORD $0xf452
+
+	// VDPBF16PS Z20, Z19, Z15
+	LONG         $0x40663262
+	WORD         $0xfc52
+	VBROADCASTSS (R8), Z20
+
+	// VDPBF16PS Z20, Z18, Z7
+	LONG $0x406eb262
+	WORD $0xfc52
+
+	// VDPBF16PS Z20, Z19, Z16
+	LONG         $0x4066a262
+	WORD         $0xc452
+	VBROADCASTSS (R8)(BX*1), Z20
+
+	// VDPBF16PS Z20, Z18, Z8
+	LONG $0x406e3262
+	WORD $0xc452
+
+	// VDPBF16PS Z20, Z19, Z17
+	LONG       $0x4066a262
+	WORD       $0xcc52
+	PREFETCHT0 (R9)
+	ADDQ       R10, R9
+	ADDQ       DX, AX
+	ADDQ       DX, R8
+	ADDQ       $0x80, CX
+	DECQ       R15
+	JNZ        step
+	TESTQ      R11, R11
+	JNZ        chunk
+	MOVQ       c+40(FP), AX
+	MOVQ       ldc+48(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       cols+56(FP), CX
+	MOVB       accumulate+64(FP), BL
+	CMPQ       CX, $0x20
+	JNE        narrow
+	TESTB      BL, BL
+	JZ         store
+
+	// acc[i][j] += c[i*ldc+j]
+	MOVQ   AX, CX
+	VADDPS (CX), Z0, Z0
+	VADDPS 64(CX), Z9, Z9
+	ADDQ   DX, CX
+	VADDPS (CX), Z1, Z1
+	VADDPS 64(CX), Z10, Z10
+	ADDQ   DX, CX
+	VADDPS (CX), Z2, Z2
+	VADDPS 64(CX), Z11, Z11
+	ADDQ   DX, CX
+	VADDPS (CX), Z3, Z3
+	VADDPS 64(CX), Z12, Z12
+	ADDQ   DX, CX
+	VADDPS (CX), Z4, Z4
+	VADDPS 64(CX), Z13, Z13
+	ADDQ   DX, CX
+	VADDPS (CX), Z5, Z5
+	VADDPS 64(CX), Z14, Z14
+	ADDQ   DX, CX
+	VADDPS (CX), Z6, Z6
+	VADDPS 64(CX), Z15, Z15
+	ADDQ   DX, CX
+	VADDPS (CX), Z7, Z7
+	VADDPS 64(CX), Z16, Z16
+	ADDQ   DX, CX
+	VADDPS (CX), Z8, Z8
+	VADDPS 64(CX), Z17, Z17
+
+store:
+	// c[i*ldc+j] = acc[i][j]
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, (AX)
+	VMOVUPS Z10, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, (AX)
+	VMOVUPS Z12, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z5, (AX)
+	VMOVUPS Z14, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z7, (AX)
+	VMOVUPS Z16, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z17, 64(AX)
+	VZEROUPPER
+	RET
+
+narrow:
+	// the same for j < cols
+	MOVQ      $+1, SI
+	SHLQ      CL, SI
+	DECQ      SI
+	KMOVW     SI, K1
+	SHRQ      $0x10, SI
+	KMOVW     SI, K2
+	TESTB     BL, BL
+	JZ        storeNarrow
+	MOVQ      AX, CX
+	VMOVUPS.Z (CX), K1, Z18
+	VADDPS    Z18, Z0, Z0
+	VMOVUPS.Z 64(CX), K2, Z18
+	VADDPS    Z18, Z9, Z9
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z18
+	VADDPS    Z18, Z1, Z1
+	VMOVUPS.Z 64(CX), K2, Z18
+	VADDPS    Z18, Z10, Z10
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z18
+	VADDPS    Z18, Z2, Z2
+	VMOVUPS.Z 64(CX), K2, Z18
+	VADDPS    Z18, Z11, Z11
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z18
+	VADDPS    Z18, Z3, Z3
+	VMOVUPS.Z 64(CX), K2, Z18
+	VADDPS    Z18, Z12, Z12
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z18
+	VADDPS    Z18, Z4, Z4
+	VMOVUPS.Z 64(CX), K2, Z18
+	VADDPS    Z18, Z13, Z13
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z18
+	VADDPS    Z18, Z5, Z5
+	VMOVUPS.Z 64(CX), K2, Z18
+	VADDPS    Z18, Z14, Z14
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z18
+	VADDPS    Z18, Z6, Z6
+	VMOVUPS.Z 64(CX), K2, Z18
+	VADDPS    Z18, Z15, Z15
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z18
+	VADDPS    Z18, Z7, Z7
+	VMOVUPS.Z 64(CX), K2, Z18
+	VADDPS    Z18, Z16, Z16
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z18
+	VADDPS    Z18, Z8, Z8
+	VMOVUPS.Z 64(CX), K2, Z18
+	VADDPS    Z18, Z17, Z17
+
+storeNarrow:
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z9, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, K1, (AX)
+	VMOVUPS Z10, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, K1, (AX)
+	VMOVUPS Z11, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, K1, (AX)
+	VMOVUPS Z12, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, K1, (AX)
+	VMOVUPS Z13, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z5, K1, (AX)
+	VMOVUPS Z14, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z6, K1, (AX)
+	VMOVUPS Z15, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z7, K1, (AX)
+	VMOVUPS Z16, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z8, K1, (AX)
+	VMOVUPS Z17, K2, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile10AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, AVX512_BF16, CMOV, MMX+
+TEXT ·tile10AVX512BF16(SB), NOSPLIT, $0-88
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	MOVQ   a+8(FP), AX
+	MOVQ   b+32(FP), CX
+	MOVQ   colA+24(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   rowA+16(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (SI)(BX*2), DI
+
+	// a2 = a + 7·rowA
+	LEAQ (AX)(DI*1), R8
+	LEAQ (R8)(BX*2), R8
+	MOVQ next+72(FP), R9
+	MOVQ nextStep+80(FP), R10
+	SHLQ $0x02, R10
+	MOVQ k+0(FP), R11
+	MOVQ c+40(FP), R12
+	MOVQ ldc+48(FP), R13
+	SHLQ $0x02, R13
+
+	// The lines of C, due at the end, are asked for one row at a time,
+	// k/rows steps apart: all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00001999, R11, R14
+	SHRQ   $0x10, R14
+	INCQ   R14
+
+chunk:
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	ADDQ       R13, R12
+
+	// n = min(chunk, k); k -= n
+	MOVQ    R14, R15
+	CMPQ    R11, R15
+	CMOVQLT R11, R15
+	SUBQ    R15, R11
+
+step:
+	// acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep
+	VMOVUPS      (CX), Z20
+	VMOVUPS      64(CX), Z21
+	VBROADCASTSS (AX), Z22
+
+	// VDPBF16PS Z22, Z20, Z0
+	LONG $0x405eb262
+	WORD $0xc652
+
+	// VDPBF16PS Z22, Z21, Z10
+	LONG         $0x40563262
+	WORD         $0xd652
+	VBROADCASTSS (AX)(BX*1), Z22
+
+	// VDPBF16PS Z22, Z20, Z1
+	LONG $0x405eb262
+	WORD $0xce52
+
+	// VDPBF16PS Z22, Z21, Z11
+	LONG         $0x40563262
+	WORD         $0xde52
+	VBROADCASTSS (AX)(BX*2), Z22
+
+	// VDPBF16PS Z22, Z20, Z2
+	LONG $0x405eb262
+	WORD $0xd652
+
+	// VDPBF16PS Z22, Z21, Z12
+	LONG         $0x40563262
+	WORD         $0xe652
+	VBROADCASTSS (AX)(SI*1), Z22
+
+	// VDPBF16PS Z22, Z20, Z3
+	LONG $0x405eb262
+	WORD $0xde52
+
+	// VDPBF16PS Z22, Z21, Z13
+	LONG         $0x40563262
+	WORD         $0xee52
+	VBROADCASTSS (AX)(BX*4), Z22
+
+	// VDPBF16PS Z22, Z20, Z4
+	LONG $0x405eb262
+	WORD $0xe652
+
+	// VDPBF16PS Z22, Z21, Z14
+	LONG         $0x40563262
+	WORD         $0xf652
+	VBROADCASTSS (AX)(DI*1), Z22
+
+	// VDPBF16PS Z22, Z20, Z5
+	LONG $0x405eb262
+	WORD $0xee52
+
+	// VDPBF16PS Z22, Z21, Z15
+	LONG         $0x40563262
+	WORD         $0xfe52
+	VBROADCASTSS (AX)(SI*2), Z22
+
+	// VDPBF16PS Z22, Z20, Z6
+	LONG $0x405eb262
+	WORD $0xf652
+
+	// VDPBF16PS Z22, Z21, Z16
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VBROADCASTSS (R8), Z22
+
+	// VDPBF16PS Z22, Z20, Z7
+	LONG $0x405eb262
+	WORD $0xfe52
+
+	// VDPBF16PS Z22, Z21, Z17
+	LONG         $0x4056a262
+	WORD         $0xce52
+	VBROADCASTSS (R8)(BX*1), Z22
+
+	// VDPBF16PS Z22, Z20, Z8
+	LONG $0x405e3262
+	WORD $0xc652
+
+	// VDPBF16PS Z22, Z21, Z18
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VBROADCASTSS (R8)(BX*2), Z22
+
+	// VDPBF16PS Z22, Z20, Z9
+	LONG $0x405e3262
+	WORD $0xce52
+
+	// VDPBF16PS Z22, Z21, Z19
+	LONG       $0x4056a262
+	WORD       $0xde52
+	PREFETCHT0 (R9)
+	ADDQ       R10, R9
+	ADDQ       DX, AX
+	ADDQ       DX, R8
+	ADDQ       $0x80, CX
+	DECQ       R15
+	JNZ        step
+	TESTQ      R11, R11
+	JNZ        chunk
+	MOVQ       c+40(FP), AX
+	MOVQ       ldc+48(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       cols+56(FP), CX
+	MOVB       accumulate+64(FP), BL
+	CMPQ       CX, $0x20
+	JNE        narrow
+	TESTB      BL, BL
+	JZ         store
+
+	// acc[i][j] += c[i*ldc+j]
+	MOVQ   AX, CX
+	VADDPS (CX), Z0, Z0
+	VADDPS 64(CX), Z10, Z10
+	ADDQ   DX, CX
+	VADDPS (CX), Z1, Z1
+	VADDPS 64(CX), Z11, Z11
+	ADDQ   DX, CX
+	VADDPS (CX), Z2, Z2
+	VADDPS 64(CX), Z12, Z12
+	ADDQ   DX, CX
+	VADDPS (CX), Z3, Z3
+	VADDPS 64(CX), Z13, Z13
+	ADDQ   DX, CX
+	VADDPS (CX), Z4, Z4
+	VADDPS 64(CX), Z14, Z14
+	ADDQ   DX, CX
+	VADDPS (CX), Z5, Z5
+	VADDPS 64(CX), Z15, Z15
+	ADDQ   DX, CX
+	VADDPS (CX), Z6, Z6
+	VADDPS 64(CX), Z16, Z16
+	ADDQ   DX, CX
+	VADDPS (CX), Z7, Z7
+	VADDPS 64(CX), Z17, Z17
+	ADDQ   DX, CX
+	VADDPS (CX), Z8, Z8
+	VADDPS 64(CX), Z18, Z18
+	ADDQ   DX, CX
+	VADDPS (CX), Z9, Z9
+	VADDPS 64(CX), Z19, Z19
+
+store:
+	// c[i*ldc+j] = acc[i][j]
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z10, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z12, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z14, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z5, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z16, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z7, (AX)
+	VMOVUPS Z17, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z18, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z9, (AX)
+	VMOVUPS Z19, 64(AX)
+	VZEROUPPER
+	RET
+
+narrow:
+	// the same for j < cols
+	MOVQ      $+1, SI
+	SHLQ      CL, SI
+	DECQ      SI
+	KMOVW     SI, K1
+	SHRQ      $0x10, SI
+	KMOVW     SI, K2
+	TESTB     BL, BL
+	JZ        storeNarrow
+	MOVQ      AX, CX
+	VMOVUPS.Z (CX), K1, Z20
+	VADDPS    Z20, Z0, Z0
+	VMOVUPS.Z 64(CX), K2, Z20
+	VADDPS    Z20, Z10, Z10
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z20
+	VADDPS    Z20, Z1, Z1
+	VMOVUPS.Z 64(CX), K2, Z20
+	VADDPS    Z20, Z11, Z11
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z20
+	VADDPS    Z20, Z2, Z2
+	VMOVUPS.Z 64(CX), K2, Z20
+	VADDPS    Z20, Z12, Z12
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z20
+	VADDPS    Z20, Z3, Z3
+	VMOVUPS.Z 64(CX), K2, Z20
+	VADDPS    Z20, Z13, Z13
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z20
+	VADDPS    Z20, Z4, Z4
+	VMOVUPS.Z 64(CX), K2, Z20
+	VADDPS    Z20, Z14, Z14
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z20
+	VADDPS    Z20, Z5, Z5
+	VMOVUPS.Z 64(CX), K2, Z20
+	VADDPS    Z20, Z15, Z15
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z20
+	VADDPS    Z20, Z6, Z6
+	VMOVUPS.Z 64(CX), K2, Z20
+	VADDPS    Z20, Z16, Z16
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z20
+	VADDPS    Z20, Z7, Z7
+	VMOVUPS.Z 64(CX), K2, Z20
+	VADDPS    Z20, Z17, Z17
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z20
+	VADDPS    Z20, Z8, Z8
+	VMOVUPS.Z 64(CX), K2, Z20
+	VADDPS    Z20, Z18, Z18
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z20
+	VADDPS    Z20, Z9, Z9
+	VMOVUPS.Z 64(CX), K2, Z20
+	VADDPS    Z20, Z19, Z19
+
+storeNarrow:
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z10, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, K1, (AX)
+	VMOVUPS Z11, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, K1, (AX)
+	VMOVUPS Z12, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, K1, (AX)
+	VMOVUPS Z13, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, K1, (AX)
+	VMOVUPS Z14, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z5, K1, (AX)
+	VMOVUPS Z15, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z6, K1, (AX)
+	VMOVUPS Z16, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z7, K1, (AX)
+	VMOVUPS Z17, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z8, K1, (AX)
+	VMOVUPS Z18, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z9, K1, (AX)
+	VMOVUPS Z19, K2, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile11AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, AVX512_BF16, CMOV, MMX+
+TEXT ·tile11AVX512BF16(SB), NOSPLIT, $0-88
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	MOVQ   a+8(FP), AX
+	MOVQ   b+32(FP), CX
+	MOVQ   colA+24(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   rowA+16(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (SI)(BX*2), DI
+
+	// a2 = a + 7·rowA
+	LEAQ (AX)(DI*1), R8
+	LEAQ (R8)(BX*2), R8
+	MOVQ next+72(FP), R9
+	MOVQ nextStep+80(FP), R10
+	SHLQ $0x02, R10
+	MOVQ k+0(FP), R11
+	MOVQ c+40(FP), R12
+	MOVQ ldc+48(FP), R13
+	SHLQ $0x02, R13
+
+	// The lines of C, due at the end, are asked for one row at a time,
+	// k/rows steps apart: all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00001745, R11, R14
+	SHRQ   $0x10, R14
+	INCQ   R14
+
+chunk:
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	ADDQ       R13, R12
+
+	// n = min(chunk, k); k -= n
+	MOVQ    R14, R15
+	CMPQ    R11, R15
+	CMOVQLT R11, R15
+	SUBQ    R15, R11
+
+step:
+	// acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep
+	VMOVUPS      (CX), Z22
+	VMOVUPS      64(CX), Z23
+	VBROADCASTSS (AX), Z24
+
+	// VDPBF16PS Z24, Z22, Z0
+	LONG $0x404e9262
+	WORD $0xc052
+
+	// VDPBF16PS Z24, Z23, Z11
+	LONG         $0x40461262
+	WORD         $0xd852
+	VBROADCASTSS (AX)(BX*1), Z24
+
+	// VDPBF16PS Z24, Z22, Z1
+	LONG $0x404e9262
+	WORD $0xc852
+
+	// VDPBF16PS Z24, Z23, Z12
+	LONG         $0x40461262
+	WORD         $0xe052
+	VBROADCASTSS (AX)(BX*2), Z24
+
+	// VDPBF16PS Z24, Z22, Z2
+	LONG $0x404e9262
+	WORD $0xd052
+
+	// VDPBF16PS Z24, Z23, Z13
+	LONG         $0x40461262
+	WORD         $0xe852
+	VBROADCASTSS (AX)(SI*1), Z24
+
+	// VDPBF16PS Z24, Z22, Z3
+	LONG $0x404e9262
+	WORD $0xd852
+
+	// VDPBF16PS Z24, Z23, Z14
+	LONG         $0x40461262
+	WORD         $0xf052
+	VBROADCASTSS (AX)(BX*4), Z24
+
+	// VDPBF16PS Z24, Z22, Z4
+	LONG $0x404e9262
+	WORD $0xe052
+
+	// VDPBF16PS Z24, Z23, Z15
+	LONG         $0x40461262
+	WORD         $0xf852
+	VBROADCASTSS (AX)(DI*1), Z24
+
+	// VDPBF16PS Z24, Z22, Z5
+	LONG $0x404e9262
+	WORD $0xe852
+
+	// VDPBF16PS Z24, Z23, Z16
+	LONG         $0x40468262
+	WORD         $0xc052
+	VBROADCASTSS (AX)(SI*2), Z24
+
+	// VDPBF16PS Z24, Z22, Z6
+	LONG $0x404e9262
+	WORD $0xf052
+
+	// VDPBF16PS Z24, Z23, Z17
+	LONG         $0x40468262
+	WORD         $0xc852
+	VBROADCASTSS (R8), Z24
+
+	// VDPBF16PS Z24, Z22, Z7
+	LONG $0x404e9262
+	WORD $0xf852
+
+	// VDPBF16PS Z24, Z23, Z18
+	LONG         $0x40468262
+	WORD         $0xd052
+	VBROADCASTSS (R8)(BX*1), Z24
+
+	// VDPBF16PS Z24, Z22, Z8
+	LONG $0x404e1262
+	WORD $0xc052
+
+	// VDPBF16PS Z24, Z23, Z19
+	LONG         $0x40468262
+	WORD         $0xd852
+	VBROADCASTSS (R8)(BX*2), Z24
+
+	// VDPBF16PS Z24, Z22, Z9
+	LONG $0x404e1262
+	WORD $0xc852
+
+	// VDPBF16PS Z24, Z23, Z20
+	LONG         $0x40468262
+	WORD         $0xe052
+	VBROADCASTSS (R8)(SI*1), Z24
+
+	// VDPBF16PS Z24, Z22, Z10
+	LONG $0x404e1262
+	WORD $0xd052
+
+	// VDPBF16PS Z24, Z23, Z21
+	LONG       $0x40468262
+	WORD       $0xe852
+	PREFETCHT0 (R9)
+	ADDQ       R10, R9
+	ADDQ       DX, AX
+	ADDQ       DX, R8
+	ADDQ       $0x80, CX
+	DECQ       R15
+	JNZ        step
+	TESTQ      R11, R11
+	JNZ        chunk
+	MOVQ       c+40(FP), AX
+	MOVQ       ldc+48(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       cols+56(FP), CX
+	MOVB       accumulate+64(FP), BL
+	CMPQ       CX, $0x20
+	JNE        narrow
+	TESTB      BL, BL
+	JZ         store
+
+	// acc[i][j] += c[i*ldc+j]
+	MOVQ   AX, CX
+	VADDPS (CX), Z0, Z0
+	VADDPS 64(CX), Z11, Z11
+	ADDQ   DX, CX
+	VADDPS (CX), Z1, Z1
+	VADDPS 64(CX), Z12, Z12
+	ADDQ   DX, CX
+	VADDPS (CX), Z2, Z2
+	VADDPS 64(CX), Z13, Z13
+	ADDQ   DX, CX
+	VADDPS (CX), Z3, Z3
+	VADDPS 64(CX), Z14, Z14
+	ADDQ   DX, CX
+	VADDPS (CX), Z4, Z4
+	VADDPS 64(CX), Z15, Z15
+	ADDQ   DX, CX
+	VADDPS (CX), Z5, Z5
+	VADDPS 64(CX), Z16, Z16
+	ADDQ   DX, CX
+	VADDPS (CX), Z6, Z6
+	VADDPS 64(CX), Z17, Z17
+	ADDQ   DX, CX
+	VADDPS (CX), Z7, Z7
+	VADDPS 64(CX), Z18, Z18
+	ADDQ   DX, CX
+	VADDPS (CX), Z8, Z8
+	VADDPS 64(CX), Z19, Z19
+	ADDQ   DX, CX
+	VADDPS (CX), Z9, Z9
+	VADDPS 64(CX), Z20, Z20
+	ADDQ   DX, CX
+	VADDPS (CX), Z10, Z10
+	VADDPS 64(CX), Z21, Z21
+
+store:
+	// c[i*ldc+j] = acc[i][j]
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, (AX)
+	VMOVUPS Z12, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, (AX)
+	VMOVUPS Z14, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z5, (AX)
+	VMOVUPS Z16, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z17, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z7, (AX)
+	VMOVUPS Z18, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z19, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z9, (AX)
+	VMOVUPS Z20, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z21, 64(AX)
+	VZEROUPPER
+	RET
+
+narrow:
+	// the same for j < cols
+	MOVQ      $+1, SI
+	SHLQ      CL, SI
+	DECQ      SI
+	KMOVW     SI, K1
+	SHRQ      $0x10, SI
+	KMOVW     SI, K2
+	TESTB     BL, BL
+	JZ        storeNarrow
+	MOVQ      AX, CX
+	VMOVUPS.Z (CX), K1, Z22
+	VADDPS    Z22, Z0, Z0
+	VMOVUPS.Z 64(CX), K2, Z22
+	VADDPS    Z22, Z11, Z11
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z22
+	VADDPS    Z22, Z1, Z1
+	VMOVUPS.Z 64(CX), K2, Z22
+	VADDPS    Z22, Z12, Z12
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z22
+	VADDPS    Z22, Z2, Z2
+	VMOVUPS.Z 64(CX), K2, Z22
+	VADDPS    Z22, Z13, Z13
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z22
+	VADDPS    Z22, Z3, Z3
+	VMOVUPS.Z 64(CX), K2, Z22
+	VADDPS    Z22, Z14, Z14
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z22
+	VADDPS    Z22, Z4, Z4
+	VMOVUPS.Z 64(CX), K2, Z22
+	VADDPS    Z22, Z15, Z15
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z22
+	VADDPS    Z22, Z5, Z5
+	VMOVUPS.Z 64(CX), K2, Z22
+	VADDPS    Z22, Z16, Z16
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z22
+	VADDPS    Z22, Z6, Z6
+	VMOVUPS.Z 64(CX), K2, Z22
+	VADDPS    Z22, Z17, Z17
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z22
+	VADDPS    Z22, Z7, Z7
+	VMOVUPS.Z 64(CX), K2, Z22
+	VADDPS    Z22, Z18, Z18
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z22
+	VADDPS    Z22, Z8, Z8
+	VMOVUPS.Z 64(CX), K2, Z22
+	VADDPS    Z22, Z19, Z19
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z22
+	VADDPS    Z22, Z9, Z9
+	VMOVUPS.Z 64(CX), K2, Z22
+	VADDPS    Z22, Z20, Z20
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z22
+	VADDPS    Z22, Z10, Z10
+	VMOVUPS.Z 64(CX), K2, Z22
+	VADDPS    Z22, Z21, Z21
+
+storeNarrow:
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z11, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, K1, (AX)
+	VMOVUPS Z12, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, K1, (AX)
+	VMOVUPS Z13, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, K1, (AX)
+	VMOVUPS Z14, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, K1, (AX)
+	VMOVUPS Z15, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z5, K1, (AX)
+	VMOVUPS Z16, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z6, K1, (AX)
+	VMOVUPS Z17, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z7, K1, (AX)
+	VMOVUPS Z18, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z8, K1, (AX)
+	VMOVUPS Z19, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z9, K1, (AX)
+	VMOVUPS Z20, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z10, K1, (AX)
+	VMOVUPS Z21, K2, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile12AVX512BF16(k int, a *float32, rowA int, colA int, b *float32, c *float32, ldc int, cols int, accumulate bool, next *float32, nextStep int)
+// Requires: AVX, AVX512F, AVX512_BF16, CMOV, MMX+
+TEXT ·tile12AVX512BF16(SB), NOSPLIT, $0-88
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+	MOVQ   a+8(FP), AX
+	MOVQ   b+32(FP), CX
+	MOVQ   colA+24(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   rowA+16(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (SI)(BX*2), DI
+
+	// a2 = a + 7·rowA
+	LEAQ (AX)(DI*1), R8
+	LEAQ (R8)(BX*2), R8
+	MOVQ next+72(FP), R9
+	MOVQ nextStep+80(FP), R10
+	SHLQ $0x02, R10
+	MOVQ k+0(FP), R11
+	MOVQ c+40(FP), R12
+	MOVQ ldc+48(FP), R13
+	SHLQ $0x02, R13
+
+	// The lines of C, due at the end, are asked for one row at a time,
+	// k/rows steps apart: all at once they would hold up the loads of A and B.
+	IMUL3Q $0x00001555, R11, R14
+	SHRQ   $0x10, R14
+	INCQ   R14
+
+chunk:
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	ADDQ       R13, R12
+
+	// n = min(chunk, k); k -= n
+	MOVQ    R14, R15
+	CMPQ    R11, R15
+	CMOVQLT R11, R15
+	SUBQ    R15, R11
+
+step:
+	// acc[i][j] += a[i*rowA] * b[j]; a += colA; b += nr; prefetch next; next += nextStep
+	VMOVUPS      (CX), Z24
+	VMOVUPS      64(CX), Z25
+	VBROADCASTSS (AX), Z26
+
+	// VDPBF16PS Z26, Z24, Z0
+	LONG $0x403e9262
+	WORD $0xc252
+
+	// VDPBF16PS Z26, Z25, Z12
+	LONG         $0x40361262
+	WORD         $0xe252
+	VBROADCASTSS (AX)(BX*1), Z26
+
+	// VDPBF16PS Z26, Z24, Z1
+	LONG $0x403e9262
+	WORD $0xca52
+
+	// VDPBF16PS Z26, Z25, Z13
+	LONG         $0x40361262
+	WORD         $0xea52
+	VBROADCASTSS (AX)(BX*2), Z26
+
+	// VDPBF16PS Z26, Z24, Z2
+	LONG $0x403e9262
+	WORD $0xd252
+
+	// VDPBF16PS Z26, Z25, Z14
+	LONG         $0x40361262
+	WORD         $0xf252
+	VBROADCASTSS (AX)(SI*1), Z26
+
+	// VDPBF16PS Z26, Z24, Z3
+	LONG $0x403e9262
+	WORD $0xda52
+
+	// VDPBF16PS Z26, Z25, Z15
+	LONG         $0x40361262
+	WORD         $0xfa52
+	VBROADCASTSS (AX)(BX*4), Z26
+
+	// VDPBF16PS Z26, Z24, Z4
+	LONG $0x403e9262
+	WORD $0xe252
+
+	// VDPBF16PS Z26, Z25, Z16
+	LONG         $0x40368262
+	WORD         $0xc252
+	VBROADCASTSS (AX)(DI*1), Z26
+
+	// VDPBF16PS Z26, Z24, Z5
+	LONG $0x403e9262
+	WORD $0xea52
+
+	// VDPBF16PS Z26, Z25, Z17
+	LONG         $0x40368262
+	WORD         $0xca52
+	VBROADCASTSS (AX)(SI*2), Z26
+
+	// VDPBF16PS Z26, Z24, Z6
+	LONG $0x403e9262
+	WORD $0xf252
+
+	// VDPBF16PS Z26, Z25, Z18
+	LONG         $0x40368262
+	WORD         $0xd252
+	VBROADCASTSS (R8), Z26
+
+	// VDPBF16PS Z26, Z24, Z7
+	LONG $0x403e9262
+	WORD $0xfa52
+
+	// VDPBF16PS Z26, Z25, Z19
+	LONG         $0x40368262
+	WORD         $0xda52
+	VBROADCASTSS (R8)(BX*1), Z26
+
+	// VDPBF16PS Z26, Z24, Z8
+	LONG $0x403e1262
+	WORD $0xc252
+
+	// VDPBF16PS Z26, Z25, Z20
+	LONG         $0x40368262
+	WORD         $0xe252
+	VBROADCASTSS (R8)(BX*2), Z26
+
+	// VDPBF16PS Z26, Z24, Z9
+	LONG $0x403e1262
+	WORD $0xca52
+
+	// VDPBF16PS Z26, Z25, Z21
+	LONG         $0x40368262
+	WORD         $0xea52
+	VBROADCASTSS (R8)(SI*1), Z26
+
+	// VDPBF16PS Z26, Z24, Z10
+	LONG $0x403e1262
+	WORD $0xd252
+
+	// VDPBF16PS Z26, Z25, Z22
+	LONG         $0x40368262
+	WORD         $0xf252
+	VBROADCASTSS (R8)(BX*4), Z26
+
+	// VDPBF16PS Z26, Z24, Z11
+	LONG $0x403e1262
+	WORD $0xda52
+
+	// VDPBF16PS Z26, Z25, Z23
+	LONG       $0x40368262
+	WORD       $0xfa52
+	PREFETCHT0 (R9)
+	ADDQ       R10, R9
+	ADDQ       DX, AX
+	ADDQ       DX, R8
+	ADDQ       $0x80, CX
+	DECQ       R15
+	JNZ        step
+	TESTQ      R11, R11
+	JNZ        chunk
+	MOVQ       c+40(FP), AX
+	MOVQ       ldc+48(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       cols+56(FP), CX
+	MOVB       accumulate+64(FP), BL
+	CMPQ       CX, $0x20
+	JNE        narrow
+	TESTB      BL, BL
+	JZ         store
+
+	// acc[i][j] += c[i*ldc+j]
+	MOVQ   AX, CX
+	VADDPS (CX), Z0, Z0
+	VADDPS 64(CX), Z12, Z12
+	ADDQ   DX, CX
+	VADDPS (CX), Z1, Z1
+	VADDPS 64(CX), Z13, Z13
+	ADDQ   DX, CX
+	VADDPS (CX), Z2, Z2
+	VADDPS 64(CX), Z14, Z14
+	ADDQ   DX, CX
+	VADDPS (CX), Z3, Z3
+	VADDPS 64(CX), Z15, Z15
+	ADDQ   DX, CX
+	VADDPS (CX), Z4, Z4
+	VADDPS 64(CX), Z16, Z16
+	ADDQ   DX, CX
+	VADDPS (CX), Z5, Z5
+	VADDPS 64(CX), Z17, Z17
+	ADDQ   DX, CX
+	VADDPS (CX), Z6, Z6
+	VADDPS 64(CX), Z18, Z18
+	ADDQ   DX, CX
+	VADDPS (CX), Z7, Z7
+	VADDPS 64(CX), Z19, Z19
+	ADDQ   DX, CX
+	VADDPS (CX), Z8, Z8
+	VADDPS 64(CX), Z20, Z20
+	ADDQ   DX, CX
+	VADDPS (CX), Z9, Z9
+	VADDPS 64(CX), Z21, Z21
+	ADDQ   DX, CX
+	VADDPS (CX), Z10, Z10
+	VADDPS 64(CX), Z22, Z22
+	ADDQ   DX, CX
+	VADDPS (CX), Z11, Z11
+	VADDPS 64(CX), Z23, Z23
+
+store:
+	// c[i*ldc+j] = acc[i][j]
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z12, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z14, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z16, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z5, (AX)
+	VMOVUPS Z17, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z18, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z7, (AX)
+	VMOVUPS Z19, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z20, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z9, (AX)
+	VMOVUPS Z21, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z22, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z11, (AX)
+	VMOVUPS Z23, 64(AX)
+	VZEROUPPER
+	RET
+
+narrow:
+	// the same for j < cols
+	MOVQ      $+1, SI
+	SHLQ      CL, SI
+	DECQ      SI
+	KMOVW     SI, K1
+	SHRQ      $0x10, SI
+	KMOVW     SI, K2
+	TESTB     BL, BL
+	JZ        storeNarrow
+	MOVQ      AX, CX
+	VMOVUPS.Z (CX), K1, Z24
+	VADDPS    Z24, Z0, Z0
+	VMOVUPS.Z 64(CX), K2, Z24
+	VADDPS    Z24, Z12, Z12
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z24
+	VADDPS    Z24, Z1, Z1
+	VMOVUPS.Z 64(CX), K2, Z24
+	VADDPS    Z24, Z13, Z13
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z24
+	VADDPS    Z24, Z2, Z2
+	VMOVUPS.Z 64(CX), K2, Z24
+	VADDPS    Z24, Z14, Z14
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z24
+	VADDPS    Z24, Z3, Z3
+	VMOVUPS.Z 64(CX), K2, Z24
+	VADDPS    Z24, Z15, Z15
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z24
+	VADDPS    Z24, Z4, Z4
+	VMOVUPS.Z 64(CX), K2, Z24
+	VADDPS    Z24, Z16, Z16
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z24
+	VADDPS    Z24, Z5, Z5
+	VMOVUPS.Z 64(CX), K2, Z24
+	VADDPS    Z24, Z17, Z17
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z24
+	VADDPS    Z24, Z6, Z6
+	VMOVUPS.Z 64(CX), K2, Z24
+	VADDPS    Z24, Z18, Z18
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z24
+	VADDPS    Z24, Z7, Z7
+	VMOVUPS.Z 64(CX), K2, Z24
+	VADDPS    Z24, Z19, Z19
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z24
+	VADDPS    Z24, Z8, Z8
+	VMOVUPS.Z 64(CX), K2, Z24
+	VADDPS    Z24, Z20, Z20
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z24
+	VADDPS    Z24, Z9, Z9
+	VMOVUPS.Z 64(CX), K2, Z24
+	VADDPS    Z24, Z21, Z21
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z24
+	VADDPS    Z24, Z10, Z10
+	VMOVUPS.Z 64(CX), K2, Z24
+	VADDPS    Z24, Z22, Z22
+	ADDQ      DX, CX
+	VMOVUPS.Z (CX), K1, Z24
+	VADDPS    Z24, Z11, Z11
+	VMOVUPS.Z 64(CX), K2, Z24
+	VADDPS    Z24, Z23, Z23
+
+storeNarrow:
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z12, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z1, K1, (AX)
+	VMOVUPS Z13, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z2, K1, (AX)
+	VMOVUPS Z14, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z3, K1, (AX)
+	VMOVUPS Z15, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z4, K1, (AX)
+	VMOVUPS Z16, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z5, K1, (AX)
+	VMOVUPS Z17, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z6, K1, (AX)
+	VMOVUPS Z18, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z7, K1, (AX)
+	VMOVUPS Z19, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z8, K1, (AX)
+	VMOVUPS Z20, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z9, K1, (AX)
+	VMOVUPS Z21, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z10, K1, (AX)
+	VMOVUPS Z22, K2, 64(AX)
+	ADDQ    DX, AX
+	VMOVUPS Z11, K1, (AX)
+	VMOVUPS Z23, K2, 64(AX)
+	VZEROUPPER
+	RET

@@ -6,17 +6,35 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// isa is one of the two vector instruction sets.
+// isa is a vector instruction set.
 type isa struct {
 	name  string
-	lanes int // float32 values per register
+	lanes int // 32-bit words per register
 	rows  int // of a full tile: as many as leave registers for two panels of B and two of A
+	per   int // values in a word of a product's packed operands: one float32 or two bf16
 }
 
 var (
-	avx2   = isa{"AVX2", 8, 6}
-	avx512 = isa{"AVX512", 16, 12}
+	avx2   = isa{"AVX2", 8, 6, 1}
+	avx512 = isa{"AVX512", 16, 12, 1}
+	// avx512bf16 differs from avx512 in products only.
+	avx512bf16 = isa{"AVX512BF16", 16, 12, 2}
 )
+
+// eachProduct calls f for every instruction set that has products of its own.
+func eachProduct(f func(isa)) {
+	eachISA(f)
+	f(avx512bf16)
+}
+
+// mulAdd: acc += a·b, summed over the values of a word.
+func (s isa) mulAdd(a, b, acc Op) {
+	if s.per == 2 {
+		vdpbf16ps(a, b, acc)
+	} else {
+		VFMADD231PS(a, b, acc)
+	}
+}
 
 func eachISA(f func(isa)) {
 	f(avx2)

@@ -4,8 +4,8 @@
 //	go run . -family tile -out ../tile_amd64.s -stubs ../tile_amd64.go -pkg kernel
 //
 // go generate in package kernel runs it for every family. Each family is
-// written for AVX2 and for AVX-512 from one description; what the two have
-// to do differently is in isa.go. Comments give pseudo-code in the terms of
+// written for AVX2 and for AVX-512 from one description, products for
+// AVX512_BF16, too; what they have to do differently is in isa.go and bf16.go. Comments give pseudo-code in the terms of
 // the portable twins, which define what the kernels compute.
 package main
 
@@ -19,10 +19,10 @@ import (
 )
 
 var families = map[string]func(){
-	"tile":   func() { eachISA(tiles) },
-	"pack":   func() { eachISA(packs) },
+	"tile":   func() { eachProduct(tiles) },
+	"pack":   func() { eachProduct(packs) },
 	"vec":    func() { eachISA(vectors); eachISA(exponentials); eachISA(norms) },
-	"peak":   func() { eachISA(peak); pause() },
+	"peak":   func() { eachProduct(peak); pause() },
 	"ranked": func() { eachISA(ranked) },
 	"learn":  func() { eachISA(learn) },
 }

@@ -8,17 +8,21 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// packs writes the parts of microKernel.pack and packT.
+// packs writes the parts of microKernel.pack, packT and packRows.
 func packs(s isa) {
 	copyPanels(s, 1)
 	copyPanels(s, 2)
 	transpose(s, false)
 	transpose(s, true)
+	if s.per == 2 {
+		pairRows(s)
+	}
 }
 
 // copyPanels copies rows to panels that fit one register, or that are exactly
 // two. Registers are stored whole: what a row of a narrow panel has too much
-// is overwritten by the next row, but for the last, which takes a mask.
+// is overwritten by the next row, but for the last, which takes a mask. Where
+// a word holds two values it takes two rows, of which the last may lack the second.
 func copyPanels(s isa, registers int) {
 	width := registers * s.lanes
 	if registers == 1 {
@@ -28,7 +32,7 @@ func copyPanels(s isa, registers int) {
 		s.begin("copyWide", "(dst *float32, panel, apart int, src *float32, stride, k, w int)",
 			fmt.Sprintf("is microKernel.pack for panel = %d.", width))
 	}
-	c := panelCopy{s: s, dst: param("dst"), src: param("src"), apart: bytesOf(param("apart")), w: param("w"), panel: param("panel")}
+	c := panelCopy{s: s, registers: registers, dst: param("dst"), src: param("src"), apart: bytesOf(param("apart")), w: param("w"), panel: param("panel")}
 	c.panelBytes = GP64()
 	MOVQ(c.panel, c.panelBytes)
 	bytesOf(c.panelBytes)
@@ -48,22 +52,37 @@ func copyPanels(s isa, registers int) {
 		ANDQ(Imm(uint64(width-1)), rest)
 	}
 	c.rest = s.columnMasks(rest, registers)
-	c.registers = registers
 
-	if registers == 1 {
+	separateLast := registers == 1 || s.per == 2
+	if s.per == 2 {
+		c.pairs()
+		SUBQ(Imm(2), k)
+	} else if registers == 1 {
 		DECQ(k)
-		JZ(LabelRef("last"))
 	}
-	Comment("for ; k > 0; k-- { a row; dst += panel; src += stride }")
+	if separateLast {
+		JLE(LabelRef("last"))
+	}
+	Comment("for ; k > 0; k -= rows of a word { a row of words; dst += panel; src += those rows }")
 	Label("row")
 	c.row("row", false)
-	ADDQ(c.stride, c.src)
+	for range s.per {
+		ADDQ(c.stride, c.src)
+	}
 	ADDQ(c.panelBytes, c.dst)
-	DECQ(k)
-	JNZ(LabelRef("row"))
-	if registers == 1 {
+	SUBQ(Imm(uint64(s.per)), k)
+	JG(LabelRef("row"))
+	if separateLast {
 		Label("last")
-		c.row("last", true)
+		if s.per == 2 {
+			TESTQ(k, k)
+			JZ(LabelRef("both"))
+			for _, m := range append(c.wholeSecond, c.restSecond...) {
+				KXORW(m, m, m)
+			}
+			Label("both")
+		}
+		c.row("last", registers == 1)
 	}
 	end()
 }
@@ -75,24 +94,60 @@ type panelCopy struct {
 	dst, src, apart, w        GPVirtual
 	panel, panelBytes, stride GPVirtual
 	whole, rest               []Op // masks: of a panel that is one register, of the last panel
+
+	// Where a word takes two rows: the masks of the second, and the permutation that joins the two.
+	wholeSecond, restSecond []Op
+	interleave              VecVirtual
 }
 
-// row copies one row: for d, s, n := dst, src, w; n > 0; d += apart, s += panel, n -= panel.
+// pairs prepares the registers for words of two rows.
+func (c *panelCopy) pairs() {
+	c.interleave = c.s.vec()
+	VMOVUPS(interleaveTable(), c.interleave)
+	all := K()
+	KXNORW(all, all, all)
+	for r := range c.registers {
+		m := K()
+		KMOVW(c.rest[r], m)
+		c.restSecond = append(c.restSecond, m)
+		c.wholeSecond = append(c.wholeSecond, all)
+	}
+	if c.whole != nil {
+		KMOVW(c.whole[0], all)
+	}
+}
+
+// load returns register r of a panel's row of words; nil masks mean all lanes.
+func (c panelCopy) load(m Mem, r int, first, second []Op) VecVirtual {
+	v := c.s.vec()
+	if first == nil {
+		VMOVUPS(m, v)
+	} else {
+		c.s.loadMasked(m, first[r], v)
+	}
+	if c.s.per == 1 {
+		return v
+	}
+	m.Index, m.Scale = c.stride, 1
+	below := c.s.vec()
+	c.s.loadMasked(m, second[r], below)
+	v = c.s.narrow(v, below)
+	VPERMW(v, c.interleave, v)
+	return v
+}
+
+// row copies one row of words: for d, s, n := dst, src, w; n > 0; d += apart, s += panel, n -= panel.
 func (c panelCopy) row(label string, masked bool) {
 	d, src, n := GP64(), GP64(), GP64()
 	MOVQ(c.dst, d)
 	MOVQ(c.src, src)
 	MOVQ(c.w, n)
-	move := func(load []Op) {
-		v := c.s.vecs(c.registers)
+	move := func(first, second []Op) {
+		v := make([]VecVirtual, c.registers)
 		for r := range v {
 			m := Mem{Base: src, Disp: r * c.s.bytes()}
 			PREFETCHT0(Mem{Base: src, Index: c.stride, Scale: 8, Disp: m.Disp})
-			if load == nil {
-				VMOVUPS(m, v[r])
-			} else {
-				c.s.loadMasked(m, load[r], v[r])
-			}
+			v[r] = c.load(m, r, first, second)
 		}
 		for r := range v {
 			m := Mem{Base: d, Disp: r * c.s.bytes()}
@@ -106,7 +161,7 @@ func (c panelCopy) row(label string, masked bool) {
 	SUBQ(c.panel, n)
 	JL(LabelRef(label + "Rest"))
 	Label(label + "Panel")
-	move(c.whole)
+	move(c.whole, c.wholeSecond)
 	ADDQ(c.apart, d)
 	ADDQ(c.panelBytes, src)
 	SUBQ(c.panel, n)
@@ -114,7 +169,7 @@ func (c panelCopy) row(label string, masked bool) {
 	Label(label + "Rest")
 	ADDQ(c.panel, n)
 	JZ(LabelRef(label + "Done"))
-	move(c.rest)
+	move(c.rest, c.restSecond)
 	Label(label + "Done")
 }
 
@@ -126,7 +181,7 @@ func transpose(s isa, edge bool) {
 			fmt.Sprintf("is transpose%s for w ≤ %d columns; the others repeat the last.", s.name, s.lanes))
 	} else {
 		s.begin("transpose", "(dst, src *float32, stride, k int)",
-			fmt.Sprintf("sets dst[p*%d+j] = src[j*stride+p] for p < k, j < %d.", 2*s.lanes, s.lanes))
+			fmt.Sprintf("is microKernel.packT for %d columns of the %d.", s.lanes, 2*s.lanes))
 	}
 	dst, src, k := param("dst"), param("src"), param("k")
 	stride := bytesOf(param("stride"))
@@ -149,13 +204,13 @@ func transpose(s isa, edge bool) {
 			}
 		}
 	}
-	SUBQ(Imm(uint64(s.lanes)), k)
+	SUBQ(Imm(uint64(s.per*s.lanes)), k)
 	JL(LabelRef("tail"))
-	Commentf("for ; k >= 0; k -= %d { a square, whole }", s.lanes)
+	Commentf("for ; k >= 0; k -= %d { a square, whole }", s.per*s.lanes)
 	Label("square")
-	v := s.vecs(s.lanes)
+	v := make([]VecVirtual, s.lanes)
 	rows(func(j int, m, next Mem) {
-		VMOVUPS(m, v[j])
+		v[j] = s.loadWords(m, nil)
 		if !edge {
 			PREFETCHT0(next)
 		}
@@ -164,17 +219,21 @@ func transpose(s isa, edge bool) {
 		VMOVUPS(col, Mem{Base: dst})
 		ADDQ(panel, dst)
 	}
-	ADDQ(Imm(uint64(s.bytes())), src)
-	SUBQ(Imm(uint64(s.lanes)), k)
+	ADDQ(Imm(uint64(s.per*s.bytes())), src)
+	SUBQ(Imm(uint64(s.per*s.lanes)), k)
 	JGE(LabelRef("square"))
 
 	Label("tail")
 	Comment("the rest: k columns of a square")
-	ADDQ(Imm(uint64(s.lanes)), k)
+	ADDQ(Imm(uint64(s.per*s.lanes)), k)
 	JZ(LabelRef("done"))
-	mask := s.columnMasks(k, 1)[0]
-	v = s.vecs(s.lanes)
-	rows(func(j int, m, _ Mem) { s.loadMasked(m, mask, v[j]) })
+	masks := s.columnMasks(k, s.per)
+	if s.per == 2 {
+		Comment("values to words")
+		INCQ(k)
+		SHRQ(Imm(1), k)
+	}
+	rows(func(j int, m, _ Mem) { v[j] = s.loadWords(m, masks) })
 	for _, col := range s.transposed(v) {
 		VMOVUPS(col, Mem{Base: dst})
 		ADDQ(panel, dst)
@@ -183,6 +242,25 @@ func transpose(s isa, edge bool) {
 	}
 	Label("done")
 	end()
+}
+
+// loadWords returns a register of words whose values are neighbours in memory;
+// the masks, if any, are of the registers' worth of values that it takes.
+func (s isa) loadWords(m Mem, masks []Op) VecVirtual {
+	v := s.vecs(s.per)
+	for r := range v {
+		at := m
+		at.Disp += r * s.bytes()
+		if masks == nil {
+			VMOVUPS(at, v[r])
+		} else {
+			s.loadMasked(at, masks[r], v[r])
+		}
+	}
+	if s.per == 2 {
+		return s.narrow(v[0], v[1])
+	}
+	return v[0]
 }
 
 // clampedRows calls f with the addresses of rows 0, 1, … and of row w-1 for those beyond.

@@ -19,7 +19,7 @@ func peak(s isa) {
 	Label("loop")
 	for range 2 {
 		for _, v := range acc {
-			VFMADD231PS(x, x, v)
+			s.mulAdd(x, x, v)
 		}
 	}
 	DECQ(n)

@@ -89,7 +89,7 @@ func (t *tileStep) write(acc [2][]VecVirtual) {
 		v := ai[i%2]
 		VBROADCASTSS(m, v)
 		for half := range b {
-			VFMADD231PS(v, b[half], acc[half][i])
+			t.s.mulAdd(v, b[half], acc[half][i])
 		}
 	}
 	PREFETCHT0(Mem{Base: t.next})
