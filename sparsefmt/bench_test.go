@@ -21,6 +21,42 @@ var benchCases = []struct {
 	{CodingQ4Sym, 576, 1536, 64},
 	{CodingQ4Asym, 2048, 1024, 64},
 	{CodingF16, 2048, 1024, 0},
+	{CodingQ8Sym, 2048, 1024, 32},
+}
+
+// BenchmarkExpandPacked counts expanded bytes, as BenchmarkExpand does.
+func BenchmarkExpandPacked(b *testing.B) {
+	for _, bc := range benchCases {
+		b.Run(fmt.Sprintf("%v_%d_g%d", bc.coding, bc.cols, bc.group), func(b *testing.B) {
+			_, _, blob, info := packMatrix(b, benchMatrix(bc.coding, bc.rows, bc.cols, bc.group))
+			p, err := NewPacked(blob, info)
+			if err != nil {
+				b.Fatal(err)
+			}
+			dst := make([]byte, bc.rows*p.RowBytes())
+			b.SetBytes(int64(len(dst)))
+			for b.Loop() {
+				if err := p.ExpandRows(0, bc.rows, dst); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkPack counts the bytes of plain blobs.
+func BenchmarkPack(b *testing.B) {
+	for _, bc := range benchCases {
+		b.Run(fmt.Sprintf("%v_%d_g%d", bc.coding, bc.cols, bc.group), func(b *testing.B) {
+			blob, info, _, _ := packMatrix(b, benchMatrix(bc.coding, bc.rows, bc.cols, bc.group))
+			b.SetBytes(int64(len(blob)))
+			for b.Loop() {
+				if _, _, err := Pack(blob, info); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
 
 // BenchmarkExpand counts expanded bytes, BenchmarkEncode the matrix's codes

@@ -60,7 +60,7 @@ func (r *Reader) checkUnused(v *tile, t int) error {
 	if codes := v.rows * r.groups; len(v.zeros) != 0 && codes%2 != 0 && v.zeros[len(v.zeros)-1]>>4 != 0 {
 		return broken(RuleUnusedBits, "tile %d: the nibble after the last zero code is set", t)
 	}
-	if r.quant {
+	if r.nibbles {
 		low, high := v.halves.sum(v.count[:v.rows])
 		mask := byte(0xf0)
 		if low < high {

@@ -21,22 +21,29 @@ const (
 	CodingF16 Coding = 3
 	// CodingBF16: survivors are bfloat16 values; expands to BF16.
 	CodingBF16 Coding = 4
+	// CodingQ8Sym: value = code·d, the code signed, one fp16 d per group;
+	// expands to Q8_0. A survivor may have code 0.
+	CodingQ8Sym Coding = 5
 )
 
 // codingSpec is what the rest of the package needs to know about a coding.
 type codingSpec struct {
 	name    string
 	typ     gguf.Type
-	quant   bool // 4-bit codes with group scales; otherwise 16-bit values
-	zeros   bool // a 4-bit zero code beside every scale
-	expMask uint16
+	nibbles bool   // 4-bit codes in two planes
+	bytes   int    // of a survivor, where it is not a nibble
+	scaled  bool   // an fp16 scale per group; otherwise 16-bit values
+	zeros   bool   // a 4-bit zero code beside every scale
+	pruned  uint8  // the code of zero, where there are scales but no zero codes
+	expMask uint16 // of 16-bit values
 }
 
 var codingSpecs = [...]codingSpec{
-	CodingQ4Sym:  {name: "q4_sym", typ: gguf.Q4_0, quant: true},
-	CodingQ4Asym: {name: "q4_asym", typ: gguf.Q4_1, quant: true, zeros: true},
-	CodingF16:    {name: "f16", typ: gguf.F16, expMask: f16ExpMask},
-	CodingBF16:   {name: "bf16", typ: gguf.BF16, expMask: bf16ExpMask},
+	CodingQ4Sym:  {name: "q4_sym", typ: gguf.Q4_0, nibbles: true, scaled: true, pruned: 8},
+	CodingQ4Asym: {name: "q4_asym", typ: gguf.Q4_1, nibbles: true, scaled: true, zeros: true},
+	CodingF16:    {name: "f16", typ: gguf.F16, bytes: 2, expMask: f16ExpMask},
+	CodingBF16:   {name: "bf16", typ: gguf.BF16, bytes: 2, expMask: bf16ExpMask},
+	CodingQ8Sym:  {name: "q8_sym", typ: gguf.Q8_0, bytes: 1, scaled: true},
 }
 
 // Exponent bits of the 16-bit float types: all of them set means Inf or NaN.
@@ -47,11 +54,11 @@ const (
 
 // Codings lists every coding of this format version.
 func Codings() []Coding {
-	return []Coding{CodingQ4Sym, CodingQ4Asym, CodingF16, CodingBF16}
+	return []Coding{CodingQ4Sym, CodingQ4Asym, CodingF16, CodingBF16, CodingQ8Sym}
 }
 
 // Valid reports whether c is a coding of this format version.
-func (c Coding) Valid() bool { return c >= CodingQ4Sym && c <= CodingBF16 }
+func (c Coding) Valid() bool { return c >= CodingQ4Sym && c <= CodingQ8Sym }
 
 func (c Coding) spec() codingSpec {
 	if !c.Valid() {
@@ -81,8 +88,16 @@ func ParseCoding(s string) (Coding, error) {
 // Type is the ggml type that a tensor of this coding expands to.
 func (c Coding) Type() gguf.Type { return c.spec().typ }
 
-// Quantised reports whether survivors are 4-bit codes with group scales.
-func (c Coding) Quantised() bool { return c.spec().quant }
+// Quantised reports whether survivors are codes with group scales.
+func (c Coding) Quantised() bool { return c.spec().scaled }
+
+// maxCode is the largest code of a survivor.
+func (c Coding) maxCode() uint8 {
+	if c.spec().nibbles {
+		return 15
+	}
+	return 255
+}
 
 // MarshalText and UnmarshalText make codings readable in JSON.
 func (c Coding) MarshalText() ([]byte, error) {

@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -81,7 +82,7 @@ func (s *surgery) value(name string, v uint16) {
 
 func (s *surgery) reader(name string) *Reader {
 	f := mustOpen(s.t, vectorFile)
-	_, info, _ := f.Blob(name)
+	_, info, _ := f.Rows(name)
 	r, err := NewReader(s.blob(name), info)
 	if err != nil {
 		s.t.Fatal(err)
@@ -106,9 +107,9 @@ func setByte(b []byte, at int, v byte) []byte {
 }
 
 func TestVerifyRejects(t *testing.T) {
-	for _, c := range contentCases {
+	for _, c := range slices.Concat(contentCases, chunkCases) {
 		t.Run(fmt.Sprintf("%v_%s", c.rule, c.name), func(t *testing.T) {
-			s := newSurgery(t)
+			s := c.surgery(t)
 			if c.change != nil {
 				c.change(s)
 				if c.rule != RuleBlobSum {
@@ -168,7 +169,7 @@ func expandedSHA(t *testing.T) string {
 // TestEveryRuleIsTested keeps the cases complete.
 func TestEveryRuleIsTested(t *testing.T) {
 	seen := map[Rule]bool{}
-	for _, c := range append(append([]brokenFile{}, fileCases...), contentCases...) {
+	for _, c := range slices.Concat(fileCases, chunkTableCases, contentCases, chunkCases) {
 		seen[c.rule] = true
 	}
 	for r := range Rules() {
@@ -181,7 +182,14 @@ func TestEveryRuleIsTested(t *testing.T) {
 // TestEveryByteCounts flips bits of the vector, one byte at a time: Verify
 // must notice each.
 func TestEveryByteCounts(t *testing.T) {
-	data := mustRead(t, vectorFile)
+	for _, vector := range []string{vectorFile, packedVectorFile} {
+		t.Run(filepath.Base(vector), func(t *testing.T) { everyByteCounts(t, vector) })
+	}
+}
+
+func everyByteCounts(t *testing.T, vector string) {
+	t.Parallel()
+	data := mustRead(t, vector)
 	path := filepath.Join(t.TempDir(), "flipped.gguf")
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		t.Fatal(err)
@@ -213,7 +221,13 @@ func TestEveryByteCounts(t *testing.T) {
 
 // TestTruncated cuts the vector at every length.
 func TestTruncated(t *testing.T) {
-	data := mustRead(t, vectorFile)
+	for _, vector := range []string{vectorFile, packedVectorFile} {
+		t.Run(filepath.Base(vector), func(t *testing.T) { truncated(t, vector) })
+	}
+}
+
+func truncated(t *testing.T, vector string) {
+	data := mustRead(t, vector)
 	path := filepath.Join(t.TempDir(), "cut.gguf")
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ type brokenFile struct {
 	name   string
 	err    error                 // the sentinel
 	part   string                // of the message
+	packed bool                  // the packed vector, not the plain one
 	change func(s *surgery)      // before the file is put together, or
 	bytes  func(b []byte) []byte // after that
 }
@@ -30,27 +31,27 @@ var fileCases = []brokenFile{
 	{rule: RuleVersion, name: "newer", err: ErrVersion, part: "format version 2", change: func(s *surgery) { s.set(keyVersion, uint32(2)) }},
 	{rule: RuleVersion, name: "zero", err: ErrMalformed, part: "format version 0", change: func(s *surgery) { s.set(keyVersion, uint32(0)) }},
 	{rule: RuleVersion, name: "type", err: ErrMalformed, part: "not uint32", change: func(s *surgery) { s.set(keyVersion, uint64(1)) }},
-	{rule: RuleLayout, name: "newer", err: ErrVersion, part: `layout "packed"`, change: func(s *surgery) { s.set(keyLayout, "packed") }},
+	{rule: RuleLayout, name: "newer", err: ErrVersion, part: `layout "dense"`, change: func(s *surgery) { s.set(keyLayout, "dense") }},
 	{rule: RuleLayout, name: "missing", err: ErrMalformed, part: "missing", change: func(s *surgery) { s.remove(keyLayout) }},
 	{rule: RuleLayout, name: "type", err: ErrMalformed, part: "no string", change: func(s *surgery) { s.set(keyLayout, uint32(1)) }},
 	{rule: RuleKeys, name: "missing", err: ErrMalformed, part: keySurvivors + " is missing", change: func(s *surgery) { s.remove(keySurvivors) }},
 	{rule: RuleKeys, name: "scalar", err: ErrMalformed, part: keyGroup + " has type uint32", change: func(s *surgery) { s.set(keyGroup, uint32(64)) }},
-	{rule: RuleKeys, name: "element", err: ErrMalformed, part: "array of int32", change: func(s *surgery) { s.set(keyDims, []int32{2, 2, 3, 2, 2}) }},
+	{rule: RuleKeys, name: "element", err: ErrMalformed, part: "array of int32", change: func(s *surgery) { s.set(keyDims, []int32{2, 2, 3, 2, 2, 2, 2}) }},
 	{rule: RuleKeys, name: "optional_type", err: ErrMalformed, part: keyFileType + " has type string", change: func(s *surgery) { s.set(keyFileType, "Q4_0") }},
 	{rule: RuleKeys, name: "reserved", err: ErrMalformed, part: `"besa.tensors.colour"`, change: func(s *surgery) { s.set("besa.tensors.colour", "red") }},
 	{rule: RuleKeys, name: "expand_key", err: ErrMalformed, part: `"besa.expand.name"`, change: func(s *surgery) { s.set("besa.expand.name", "x") }},
 	{rule: RuleKeys, name: "short_column", err: ErrMalformed, part: "has 4 entries", change: func(s *surgery) { s.set(keyCoding, []uint32{1, 2, 3, 4}) }},
 	{rule: RuleKeys, name: "long_shape", err: ErrMalformed, part: "longer", change: func(s *surgery) {
-		s.set(keyShape, []uint64{96, 21, 160, 16, 33, 3, 6, 65, 17, 32, 1, 1})
+		s.set(keyShape, []uint64{96, 21, 160, 16, 33, 3, 6, 65, 17, 32, 1, 64, 19, 96, 64, 1})
 	}},
 	{rule: RuleKeys, name: "short_shape", err: ErrMalformed, part: "shorter", change: func(s *surgery) {
-		s.set(keyShape, []uint64{96, 21, 160, 16, 33, 3, 6, 65, 17, 32})
+		s.set(keyShape, []uint64{96, 21, 160, 16, 33, 3, 6, 65, 17, 32, 1, 64, 19, 96})
 	}},
 	{rule: RuleNames, name: "other_name", err: ErrMalformed, part: "in its place", change: func(s *surgery) { s.names(1, "blk.0.ffn_uq.weight") }},
 	{rule: RuleNames, name: "empty_name", err: ErrMalformed, part: "0 bytes", change: func(s *surgery) { s.names(1, "") }},
 	{rule: RuleNames, name: "long_name", err: ErrMalformed, part: "59 bytes", change: func(s *surgery) { s.names(1, strings.Repeat("x", 59)) }},
 	{rule: RuleNames, name: "order", err: ErrMalformed, part: "in its place", change: func(s *surgery) {
-		s.set(keyName, []string{asymName, symName, f16Name, bf16Name, tinyName})
+		s.set(keyName, []string{asymName, symName, f16Name, bf16Name, tinyName, q8Name, skewName})
 		s.put64(keyShape, 0, 160)
 		s.put64(keyShape, 2, 96)
 		s.put32(keyType, 0, 3)
@@ -59,8 +60,8 @@ var fileCases = []brokenFile{
 		s.put32(keyCoding, 1, 1)
 	}},
 	{rule: RuleNames, name: "dense_twin", err: ErrMalformed, part: "two tensors", change: func(s *surgery) { s.rename("output_norm.weight", symName) }},
-	{rule: RuleNames, name: "not_in_table", err: ErrMalformed, part: "6 tensors", change: func(s *surgery) { s.rename("output_norm.weight", "output_norm.besa") }},
-	{rule: RuleNames, name: "not_in_file", err: ErrMalformed, part: "4 tensors", change: func(s *surgery) { s.rename(tinyName+Suffix, "plain.weight") }},
+	{rule: RuleNames, name: "not_in_table", err: ErrMalformed, part: "8 tensors", change: func(s *surgery) { s.rename("output_norm.weight", "output_norm.besa") }},
+	{rule: RuleNames, name: "not_in_file", err: ErrMalformed, part: "6 tensors", change: func(s *surgery) { s.rename(tinyName+Suffix, "plain.weight") }},
 	{rule: RuleNames, name: "blob_type", err: ErrMalformed, part: "type I16", change: func(s *surgery) { s.retype(tinyName, gguf.I16, 72) }},
 	{rule: RuleNames, name: "blob_dims", err: ErrMalformed, part: "shape [72 2]", change: func(s *surgery) { s.retype(tinyName, gguf.I8, 72, 2) }},
 	{rule: RuleShape, name: "coding", err: ErrMalformed, part: "coding(9)", change: func(s *surgery) { s.put32(keyCoding, 0, 9) }},
@@ -147,8 +148,15 @@ func (s *surgery) resize(name string, size int) {
 	s.retype(name, gguf.I8, uint64(size))
 }
 
+func (c *brokenFile) surgery(t testing.TB) *surgery {
+	if c.packed {
+		return surgeryOn(t, packedVectorFile)
+	}
+	return newSurgery(t)
+}
+
 func (c *brokenFile) write(t *testing.T) string {
-	s := newSurgery(t)
+	s := c.surgery(t)
 	if c.change != nil {
 		c.change(s)
 		s.signBlobs()
@@ -163,7 +171,7 @@ func (c *brokenFile) write(t *testing.T) string {
 }
 
 func TestOpenRejects(t *testing.T) {
-	for _, c := range fileCases {
+	for _, c := range slices.Concat(fileCases, chunkTableCases) {
 		t.Run(fmt.Sprintf("%v_%s", c.rule, c.name), func(t *testing.T) {
 			path := c.write(t)
 			f, err := Open(path)

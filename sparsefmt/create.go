@@ -1,17 +1,12 @@
 package sparsefmt
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"besa/gguf"
-
-	"github.com/zeebo/xxh3"
 )
 
 // Source is what Create reads from the model that was pruned; *gguf.File is one.
@@ -22,39 +17,35 @@ type Source interface {
 	Data(t gguf.Tensor) []byte
 }
 
-// Blob is an encoded tensor that may still lie in a file of its own.
-type Blob struct {
-	Info TensorInfo
-	// Open returns the blob's bytes; Create calls it once, and closes it.
-	Open func() (io.ReadCloser, error)
-}
-
-// BlobOf is a Blob in memory.
-func BlobOf(info TensorInfo, blob []byte) Blob {
-	return Blob{Info: info, Open: func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(blob)), nil
-	}}
-}
-
 // CreateOptions are the choices of Create.
 type CreateOptions struct {
+	// Layout of the blobs; the zero value means plain. Blobs of another layout
+	// are converted.
+	Layout Layout
 	// Provenance is added to the metadata as it is: keys under "besa." that
 	// say how the file was made. They stay in the expanded file. Keys for
 	// which IsReserved is true are refused.
 	Provenance []gguf.KV
+	// KeepProvenance keeps the source's own pairs under "besa.", in place:
+	// for files that are stored in another way, not made anew.
+	KeepProvenance bool
 	// FileType is general.file_type of the expanded file (llama.cpp's
-	// llama_ftype: 1 F16, 2 Q4_0, 3 Q4_1, 32 BF16); 0 keeps the source's.
-	// When it is not 0, general.quantization_version is added to the
-	// expansion if the source has none and a tensor expands to a 4-bit type.
+	// llama_ftype: 1 F16, 2 Q4_0, 3 Q4_1, 7 Q8_0, 32 BF16); 0 keeps the
+	// source's. When it is not 0, general.quantization_version is added to the
+	// expansion if the source has none and a tensor expands to a quantised type.
 	FileType uint32
 	// Progress is called with the bytes written so far and their total.
 	Progress func(done, total int64)
+
+	expand    []gguf.KV // pairs under besa.expand., of a file whose layout changes
+	keepBlobs bool      // even those that do not pay, which readers must accept
 }
 
 // Create writes a sparse GGUF: the tensors of src, in order, those in pruned
-// (by name) replaced by their blobs; its metadata verbatim but for keys under
-// "besa.", which belong to an earlier run and are dropped. The bytes written
-// depend on the arguments alone. Nothing appears at path unless all went well.
+// (by name) replaced by their blobs, or by what they expand to where that is
+// not larger; its metadata verbatim but for keys under "besa.", which belong
+// to an earlier run and are dropped. The bytes written depend on the arguments
+// alone. Nothing appears at path unless all went well. Memory: a few blobs.
 //
 // ErrUnsupported: a name, shape or key does not fit the format, or src is
 // sparse already. ErrChecksum: a blob is not the one its Info describes.
@@ -69,7 +60,7 @@ func CreateSplit(ctx context.Context, path string, maxBytes uint64, src Source, 
 	if err := gguf.CheckOutput(path, maxBytes != 0, true, src.Path()); err != nil {
 		return nil, err
 	}
-	p, err := planFile(src, pruned, opts)
+	p, err := planFile(ctx, src, pruned, opts)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -77,77 +68,65 @@ func CreateSplit(ctx context.Context, path string, maxBytes uint64, src Source, 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	out, err := newOutput(ctx, path, maxBytes, kvs, p.tensors, opts.Progress)
+	tensors := make([]gguf.Tensor, len(p.parts))
+	for i := range p.parts {
+		tensors[i] = p.parts[i].stored
+	}
+	out, err := newOutput(ctx, path, maxBytes, kvs, tensors, opts.Progress)
 	if err != nil {
 		return nil, err
 	}
 	defer out.abort()
-	for i, t := range p.tensors {
-		err := gguf.GuardFault(func() error {
-			if p.blobs[i] == nil {
-				return out.dense(t.Name, src.Data(p.source[i]), p.sums[i])
-			}
-			return writeBlob(out, t.Name, p.blobs[i])
-		})
-		if err != nil {
+	for i := range p.parts {
+		if err := gguf.GuardFault(func() error { return p.parts[i].write(out, src) }); err != nil {
 			return nil, err
 		}
 	}
 	return out.w.Paths(), out.commit()
 }
 
-// plan is everything that is decided before a byte is written. Its slices
-// are parallel, in file order.
+// plan is everything that is decided before a byte is written.
 type plan struct {
-	src     Source
-	opts    CreateOptions
-	source  []gguf.Tensor
-	tensors []gguf.Tensor
-	blobs   []*Blob  // nil for dense tensors
-	sums    []uint64 // of dense tensors
-	table   []TensorInfo
+	src   Source
+	opts  CreateOptions
+	parts []part // in file order
+	table []TensorInfo
 }
 
-func planFile(src Source, pruned map[string]Blob, opts CreateOptions) (*plan, error) {
-	p := &plan{src: src, opts: opts, source: src.Tensors()}
+func planFile(ctx context.Context, src Source, pruned map[string]Blob, opts CreateOptions) (*plan, error) {
+	if opts.Layout == 0 {
+		opts.Layout = LayoutPlain
+	}
+	p := &plan{src: src, opts: opts}
 	for _, kv := range src.KVs() {
 		if kv.Key == keyVersion {
 			return nil, fmt.Errorf("%w: %s is a sparse GGUF already", ErrUnsupported, src.Path())
 		}
 	}
-	for _, t := range p.source {
+	found := 0
+	for _, t := range src.Tensors() {
 		if strings.HasSuffix(t.Name, Suffix) {
 			return nil, fmt.Errorf("%w: tensor %q: names that end in %s are the format's own", ErrUnsupported, t.Name, Suffix)
 		}
-		b, ok := pruned[t.Name]
-		if !ok {
-			p.tensors, p.blobs = append(p.tensors, t), append(p.blobs, nil)
-			continue
+		part := part{source: t, stored: t}
+		if b, ok := pruned[t.Name]; ok {
+			found++
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			if err := part.setBlob(b, opts); err != nil {
+				return nil, err
+			}
+			if part.how != storeDense {
+				p.table = append(p.table, part.info)
+			}
 		}
-		if err := checkBlob(t, b.Info); err != nil {
-			return nil, fmt.Errorf("%w: tensor %q: %w", ErrUnsupported, t.Name, err)
-		}
-		p.table = append(p.table, b.Info)
-		p.blobs = append(p.blobs, &b)
-		p.tensors = append(p.tensors, gguf.Tensor{
-			Name: t.Name + Suffix, Type: gguf.I8, Shape: []uint64{b.Info.BlobBytes}, Bytes: b.Info.BlobBytes,
-		})
+		p.parts = append(p.parts, part)
 	}
-	if len(p.table) != len(pruned) {
-		return nil, fmt.Errorf("%w: %d tensors are pruned, only %d of them are in %s", ErrUnsupported, len(pruned), len(p.table), src.Path())
+	if found != len(pruned) {
+		return nil, fmt.Errorf("%w: %d tensors are pruned, only %d of them are in %s", ErrUnsupported, len(pruned), found, src.Path())
 	}
 	return p, nil
-}
-
-// checkBlob checks that a table row describes tensor t of the source.
-func checkBlob(t gguf.Tensor, info TensorInfo) error {
-	if info.Name != t.Name {
-		return fmt.Errorf("its blob is that of %q", info.Name)
-	}
-	if !slices.Equal(info.Shape, t.Shape) {
-		return fmt.Errorf("its blob has shape %v, the source %v", info.Shape, t.Shape)
-	}
-	return info.Validate()
 }
 
 // metadata computes the checksums and returns all pairs of the new file.
@@ -155,12 +134,12 @@ func (p *plan) metadata(ctx context.Context) ([]gguf.KV, error) {
 	kvs := []gguf.KV{}
 	has := map[string]bool{}
 	for _, kv := range p.src.KVs() {
-		if !strings.HasPrefix(kv.Key, ownPrefix) {
+		if !strings.HasPrefix(kv.Key, ownPrefix) || p.opts.KeepProvenance && !IsReserved(kv.Key) {
 			kvs = append(kvs, kv)
 			has[kv.Key] = true
 		}
 	}
-	kvs = append(kvs, gguf.MustKV(keyVersion, uint32(FormatVersion)), gguf.MustKV(keyLayout, LayoutPlain))
+	kvs = append(kvs, gguf.MustKV(keyVersion, uint32(FormatVersion)), gguf.MustKV(keyLayout, p.opts.Layout.String()))
 	for _, kv := range p.opts.Provenance {
 		if !strings.HasPrefix(kv.Key, ownPrefix) || IsReserved(kv.Key) || has[kv.Key] {
 			return nil, fmt.Errorf("%w: %q cannot be a provenance key", ErrUnsupported, kv.Key)
@@ -175,6 +154,7 @@ func (p *plan) metadata(ctx context.Context) ([]gguf.KV, error) {
 			kvs = append(kvs, gguf.MustKV(keyQuantVer, uint32(quantVersion)))
 		}
 	}
+	kvs = append(kvs, p.opts.expand...)
 	kvs = append(kvs, tableKVs(p.table)...)
 	sums, err := p.denseSums(ctx)
 	if err != nil {
@@ -182,69 +162,38 @@ func (p *plan) metadata(ctx context.Context) ([]gguf.KV, error) {
 	}
 	kvs = append(kvs, gguf.MustKV(keyDenseSum, sums), gguf.MustKV(keyHeaderSum, uint64(0)))
 	align, offset := alignment(kvs), uint64(0)
-	for i := range p.tensors {
-		p.tensors[i].Offset = offset
-		offset += p.tensors[i].Bytes + padding(p.tensors[i].Bytes, align)
+	tensors := make([]gguf.Tensor, len(p.parts))
+	for i := range p.parts {
+		tensors[i] = p.parts[i].stored
+		tensors[i].Offset = offset
+		offset += tensors[i].Bytes + padding(tensors[i].Bytes, align)
 	}
-	kvs[len(kvs)-1] = gguf.MustKV(keyHeaderSum, newHeaderSum(kvs, p.tensors, align))
+	kvs[len(kvs)-1] = gguf.MustKV(keyHeaderSum, newHeaderSum(kvs, tensors, align))
 	return kvs, nil
 }
 
-// denseSums hashes the tensors that are copied.
+// denseSums hashes the tensors that are copied, and lists the checksums of all
+// dense tensors.
 func (p *plan) denseSums(ctx context.Context) ([]uint64, error) {
-	p.sums = make([]uint64, len(p.tensors))
 	sums := []uint64{}
-	for i := range p.tensors {
-		if p.blobs[i] != nil {
-			continue
-		}
-		data := p.src.Data(p.source[i])
-		if uint64(len(data)) != p.source[i].Bytes {
-			return nil, fmt.Errorf("%s: tensor %q: %d bytes of data, want %d", p.src.Path(), p.source[i].Name, len(data), p.source[i].Bytes)
-		}
-		err := gguf.GuardFault(func() (err error) {
-			p.sums[i], err = hashBytes(ctx, data)
-			return err
-		})
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p.src.Path(), err)
-		}
-		sums = append(sums, p.sums[i])
-	}
-	return sums, nil
-}
-
-// writeBlob streams a blob and checks that it is the one described.
-func writeBlob(out *output, name string, b *Blob) (err error) {
-	r, err := b.Open()
-	if err != nil {
-		return fmt.Errorf("blob of tensor %q: %w", b.Info.Name, err)
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	w, err := out.begin(name)
-	if err != nil {
-		return err
-	}
-	h := xxh3.New()
-	buf := make([]byte, chunkBytes)
-	for left := b.Info.BlobBytes; left > 0; {
-		n, err := io.ReadFull(r, buf[:min(left, chunkBytes)])
-		if err != nil {
-			return fmt.Errorf("blob of tensor %q: %w", b.Info.Name, err)
-		}
-		if left == b.Info.BlobBytes {
-			if err := checkHeader(buf[:n], b.Info); err != nil {
-				return inTensor(b.Info.Name, err)
+	for i := range p.parts {
+		part := &p.parts[i]
+		if part.how == storeCopy {
+			data := p.src.Data(part.source)
+			if uint64(len(data)) != part.source.Bytes {
+				return nil, fmt.Errorf("%s: tensor %q: %d bytes of data, want %d", p.src.Path(), part.source.Name, len(data), part.source.Bytes)
+			}
+			err := gguf.GuardFault(func() (err error) {
+				part.sum, err = hashBytes(ctx, data)
+				return err
+			})
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", p.src.Path(), err)
 			}
 		}
-		left -= uint64(n)
-		_, _ = h.Write(buf[:n]) // a hash never fails
-		if err := out.write(w, buf[:n]); err != nil {
-			return err
+		if part.how != storeBlob {
+			sums = append(sums, part.sum)
 		}
 	}
-	if sum := h.Sum64(); sum != b.Info.BlobSum {
-		return inTensor(b.Info.Name, mismatch(RuleBlobSum, sum, b.Info.BlobSum))
-	}
-	return w.Close()
+	return sums, nil
 }

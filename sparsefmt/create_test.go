@@ -57,7 +57,7 @@ func TestCreateRefuses(t *testing.T) {
 		err    error
 		part   string
 	}{
-		{"unknown_tensor", func(x *setup) { x.blobs["x"] = x.blobs[symName] }, ErrUnsupported, "6 tensors are pruned"},
+		{"unknown_tensor", func(x *setup) { x.blobs["x"] = x.blobs[symName] }, ErrUnsupported, "8 tensors are pruned"},
 		{"other_blob", func(x *setup) { x.blobs[symName] = x.blobs[asymName] }, ErrUnsupported, "is that of"},
 		{"other_shape", func(x *setup) { edit(x, symName, func(i *TensorInfo) { i.Shape = []uint64{21, 96} }) }, ErrUnsupported, "shape"},
 		{"coding", func(x *setup) { edit(x, symName, func(i *TensorInfo) { i.Coding = 9 }) }, ErrUnsupported, "unknown coding"},

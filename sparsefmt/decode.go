@@ -28,7 +28,7 @@ func (r *Reader) Matrix() (*Matrix, error) {
 		Rows: r.rows, Cols: r.cols, Coding: r.coding, Group: r.geometry.group,
 		Mask: make([]uint64, r.rows*r.words),
 	}
-	if r.quant {
+	if r.coding.Quantised() {
 		m.Codes = make([]uint8, elems)
 		m.Scales = make([]uint16, r.rows*r.groups)
 	} else {
@@ -56,7 +56,7 @@ func (r *Reader) decodeRow(m *Matrix, v *tile, dst, i int) {
 		mask[w] = binary.LittleEndian.Uint64(r.rowMask(v, i)[8*w:])
 	}
 	at, shift := r.position(v, i)
-	if !r.quant {
+	if r.coding.spec().bytes == 2 {
 		values := m.Values[dst*r.cols : (dst+1)*r.cols]
 		eachKept(mask, func(j int) {
 			values[j] = binary.LittleEndian.Uint16(v.stream[2*at:])
@@ -68,7 +68,7 @@ func (r *Reader) decodeRow(m *Matrix, v *tile, dst, i int) {
 	for k := range r.groups {
 		scale, zero := r.group(v, i, k)
 		m.Scales[dst*r.groups+k] = scale
-		fill := uint8(pruned4Sym)
+		fill := r.coding.spec().pruned
 		if m.Zeros != nil {
 			m.Zeros[dst*r.groups+k], fill = zero, zero
 		}
@@ -77,8 +77,9 @@ func (r *Reader) decodeRow(m *Matrix, v *tile, dst, i int) {
 			codes[j] = fill
 		}
 	}
+	code := r.coding.maxCode()
 	eachKept(mask, func(j int) {
-		codes[j] = v.stream[at] >> shift & 15
+		codes[j] = v.stream[at] >> shift & code
 		at++
 	})
 }

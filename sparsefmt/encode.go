@@ -34,7 +34,7 @@ func (e *encoder) encode() ([]byte, error) {
 	e.halves = make([]halves, g.tiles)
 	for t := range g.tiles {
 		counts := e.counts(t)
-		if g.quant {
+		if g.nibbles {
 			e.halves[t] = balance(counts)
 		}
 		low, high := e.halves[t].sum(counts)
@@ -47,12 +47,12 @@ func (e *encoder) encode() ([]byte, error) {
 		return nil, fmt.Errorf("%w: the blob of %v would have %d bytes, at most %d fit", ErrUnsupported, g, size, uint64(MaxBlob))
 	}
 	blob := make([]byte, size)
-	e.putHeader(blob, total)
+	putHeader(blob, g, LayoutPlain, total, size)
 	for t, off := range offsets {
 		binary.LittleEndian.PutUint32(blob[headerBytes+4*t:], uint32(off/tileAlign))
 	}
 	for t := range g.tiles {
-		if g.quant {
+		if g.nibbles {
 			binary.LittleEndian.PutUint16(blob[g.halvesAt()+2*uint64(t):], uint16(e.halves[t]))
 		}
 		e.putTile(t, blob[offsets[t]:offsets[t+1]])
@@ -60,16 +60,17 @@ func (e *encoder) encode() ([]byte, error) {
 	return blob, nil
 }
 
-func (e *encoder) putHeader(blob []byte, survivors uint64) {
+// putHeader writes the header that blobs of all layouts begin with.
+func putHeader(blob []byte, g *geometry, layout Layout, survivors, size uint64) {
 	le := binary.LittleEndian
 	copy(blob, blobMagic)
-	blob[4] = layoutTiles
-	blob[5] = uint8(e.g.coding)
-	le.PutUint16(blob[6:], uint16(e.g.group))
-	le.PutUint32(blob[8:], uint32(e.g.cols))
-	le.PutUint32(blob[12:], uint32(e.g.rows))
+	blob[4] = uint8(layout)
+	blob[5] = uint8(g.coding)
+	le.PutUint16(blob[6:], uint16(g.group))
+	le.PutUint32(blob[8:], uint32(g.cols))
+	le.PutUint32(blob[12:], uint32(g.rows))
 	le.PutUint64(blob[16:], survivors)
-	le.PutUint64(blob[24:], uint64(len(blob)))
+	le.PutUint64(blob[24:], size)
 }
 
 // counts returns the survivors of each row of tile t.
@@ -106,8 +107,10 @@ func (e *encoder) putTile(t int, dst []byte) {
 			}
 		}
 		switch {
-		case !g.quant:
+		case g.width == 2:
 			next[0] = putValues(stream, next[0], e.m.rowMask(i), e.m.Values[i*g.cols:(i+1)*g.cols])
+		case g.width == 1:
+			next[0] = putBytes(stream, next[0], e.m.rowMask(i), e.m.Codes[i*g.cols:(i+1)*g.cols])
 		case !e.halves[t].high(r):
 			next[0] = putCodes(stream, next[0], 0, e.m.rowMask(i), e.m.Codes[i*g.cols:(i+1)*g.cols])
 		default:
@@ -124,6 +127,15 @@ func putCodes(stream []byte, at int, shift uint, mask []uint64, codes []uint8) i
 			at++
 		}
 	}
+	return at
+}
+
+// putBytes appends a row's 8-bit survivors.
+func putBytes(stream []byte, at int, mask []uint64, codes []uint8) int {
+	eachKept(mask, func(j int) {
+		stream[at] = codes[j]
+		at++
+	})
 	return at
 }
 

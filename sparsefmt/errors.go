@@ -51,6 +51,10 @@ const (
 	RuleUnusedBits
 	RuleBlobSum
 	RuleExpandedSum
+	RuleChunkTable
+	RuleChunkSum
+	RuleSections
+	RuleClasses
 )
 
 var ruleTexts = map[Rule]string{
@@ -74,6 +78,10 @@ var ruleTexts = map[Rule]string{
 	RuleUnusedBits:  "unused bits and bytes are zero",
 	RuleBlobSum:     "the checksum of a blob matches",
 	RuleExpandedSum: "the checksum of an expanded tensor matches",
+	RuleChunkTable:  "the chunk table is exact",
+	RuleChunkSum:    "the checksum of a chunk matches",
+	RuleSections:    "the sections of a chunk decode exactly",
+	RuleClasses:     "column classes and rows of masks are in range",
 }
 
 // Rules returns the text of every rejection rule by its number.

@@ -1,18 +1,16 @@
 package sparsefmt
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
-
-	"github.com/zeebo/xxh3"
 )
 
-// ExpandRows writes rows r0 to r1-1 of a blob in the type it expands to,
-// without decoding the others. dst must have (r1-r0) rows' bytes.
+// ExpandRows writes rows r0 to r1-1 of a blob of either layout in the type it
+// expands to, without decoding others that are not stored together with them.
+// dst must have (r1-r0) rows' bytes.
 func ExpandRows(blob []byte, info TensorInfo, r0, r1 int, dst []byte) error {
-	r, err := NewReader(blob, info)
+	r, err := openBlob(blob, info)
 	if err != nil {
 		return inTensor(info.Name, err)
 	}
@@ -28,12 +26,9 @@ func (r *Reader) RowBytes() int { return expandedRowBytes(r.coding, r.cols) }
 // ExpandRows writes rows r0 to r1-1 in the type the blob expands to. dst must
 // have (r1-r0) × RowBytes bytes; its contents after an error are undefined.
 func (r *Reader) ExpandRows(r0, r1 int, dst []byte) error {
-	if r0 < 0 || r1 < r0 || r1 > r.rows {
-		return fmt.Errorf("rows %d to %d: out of the range 0 to %d", r0, r1, r.rows)
-	}
 	size := r.RowBytes()
-	if len(dst) != (r1-r0)*size {
-		return fmt.Errorf("rows %d to %d: %d bytes given, want %d", r0, r1, len(dst), (r1-r0)*size)
+	if err := checkRange(r0, r1, r.rows, size, len(dst)); err != nil {
+		return err
 	}
 	for row := r0; row < r1; {
 		v, err := r.tile(row / TileRows)
@@ -50,6 +45,17 @@ func (r *Reader) ExpandRows(r0, r1 int, dst []byte) error {
 	return nil
 }
 
+// checkRange checks the arguments of ExpandRows.
+func checkRange(r0, r1, rows, rowBytes, given int) error {
+	if r0 < 0 || r1 < r0 || r1 > rows {
+		return fmt.Errorf("rows %d to %d: out of the range 0 to %d", r0, r1, rows)
+	}
+	if want := (r1 - r0) * rowBytes; given != want {
+		return fmt.Errorf("rows %d to %d: %d bytes given, want %d", r0, r1, given, want)
+	}
+	return nil
+}
+
 // expandRow writes a row, which is in tile v.
 func (r *Reader) expandRow(v *tile, row int, dst []byte) error {
 	i := row % TileRows
@@ -62,6 +68,8 @@ func (r *Reader) expandRow(v *tile, row int, dst []byte) error {
 			scale, zero := r.group(v, i, k)
 			return broken(RuleZeroExact, "row %d group %d: scale %#04x, zero code %d", row, k, scale, zero)
 		}
+	case CodingQ8Sym:
+		r.expandBytes(v, i, at, dst)
 	default:
 		expandValues(r.rowMask(v, i), v.stream[2*at:], dst)
 	}
@@ -71,6 +79,7 @@ func (r *Reader) expandRow(v *tile, row int, dst []byte) error {
 const (
 	q40Bytes = 18 // d, 16 bytes of codes
 	q41Bytes = 20 // d, m, 16 bytes of codes
+	q80Bytes = 34 // d, 32 bytes of codes
 )
 
 // expandSym writes a row of Q4_0 blocks.
@@ -116,6 +125,23 @@ func (r *Reader) expandAsym(v *tile, i, at int, shift uint, dst []byte) int {
 	return -1
 }
 
+// expandBytes writes a row of Q8_0 blocks; pruned codes are 0.
+func (r *Reader) expandBytes(v *tile, i, at int, dst []byte) {
+	mask := r.rowMask(v, i)
+	clear(dst)
+	for k := range r.groups {
+		scale, _ := r.group(v, i, k)
+		for n := r.groupBlocks(k); n > 0; n-- {
+			binary.LittleEndian.PutUint16(dst, scale)
+			for m := binary.LittleEndian.Uint32(mask); m != 0; m &= m - 1 {
+				dst[2+bits.TrailingZeros32(m)] = v.stream[at]
+				at++
+			}
+			mask, dst = mask[4:], dst[q80Bytes:]
+		}
+	}
+}
+
 // groupBlocks is the number of blocks of 32 weights in group k of a row.
 func (r *Reader) groupBlocks(k int) int {
 	per := r.geometry.group / quantBlock
@@ -134,31 +160,4 @@ func expandValues(mask, stream, dst []byte) {
 			at += 2
 		}
 	}
-}
-
-// expandedSum is the XXH3-64 of the whole expanded tensor.
-func (r *Reader) expandedSum(ctx context.Context) (uint64, error) {
-	h := xxh3.New()
-	err := r.eachTile(func(expanded []byte) error {
-		_, _ = h.Write(expanded) // a hash never fails
-		return ctx.Err()
-	})
-	return h.Sum64(), err
-}
-
-// eachTile calls f with the expanded bytes of one tile after the other; the
-// buffer is reused. Memory: one expanded tile.
-func (r *Reader) eachTile(f func(expanded []byte) error) error {
-	size := r.RowBytes()
-	buf := make([]byte, min(TileRows, r.rows)*size)
-	for row := 0; row < r.rows; row += TileRows {
-		n := min(TileRows, r.rows-row)
-		if err := r.ExpandRows(row, row+n, buf[:n*size]); err != nil {
-			return err
-		}
-		if err := f(buf[:n*size]); err != nil {
-			return err
-		}
-	}
-	return nil
 }

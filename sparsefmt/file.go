@@ -13,13 +13,14 @@ type File struct {
 	g       *gguf.File
 	entries []entry
 	byName  map[string]int
+	layout  Layout
 }
 
 // entry is one tensor of the expanded file.
 type entry struct {
 	stored gguf.Tensor // as it stands in the file
 	info   TensorInfo  // of a pruned tensor
-	blob   *Reader     // of a pruned tensor, else nil
+	blob   blobReader  // of a pruned tensor, else nil
 	sum    uint64      // of a dense tensor's bytes
 }
 
@@ -33,7 +34,7 @@ func IsSparse(g *gguf.File) bool {
 // Open maps a sparse GGUF and checks everything that can be checked without
 // reading the weights: the GGUF container, the header checksum, the keys, the
 // table, and of every blob the header and the tile offsets (rules R1 to R8,
-// R11, R12). Contents are checked as they are used, and all at once by
+// R11, R12, R21). Contents are checked as they are used, and all at once by
 // [Verify]. Errors: those of gguf.Open, ErrNotSparse, ErrVersion,
 // ErrMalformed, ErrChecksum.
 func Open(path string) (*File, error) {
@@ -51,7 +52,8 @@ func Open(path string) (*File, error) {
 
 func open(g *gguf.File) (*File, error) {
 	if !IsSparse(g) {
-		return nil, checkKeys(g)
+		_, err := checkKeys(g)
+		return nil, err
 	}
 	var f *File
 	err := gguf.GuardFault(func() (err error) {
@@ -72,14 +74,15 @@ func load(g *gguf.File) (*File, error) {
 	if v := g.Version(); v != ggufV3 {
 		return nil, broken(RuleContainer, "GGUF version %d, want %d", v, ggufV3)
 	}
-	if err := checkKeys(g); err != nil {
+	layout, err := checkKeys(g)
+	if err != nil {
 		return nil, err
 	}
 	table, err := readTable(g)
 	if err != nil {
 		return nil, err
 	}
-	f := &File{g: g, byName: map[string]int{}}
+	f := &File{g: g, byName: map[string]int{}, layout: layout}
 	if err := f.addTensors(table); err != nil {
 		return nil, err
 	}
@@ -106,6 +109,7 @@ func (f *File) addTensors(table []TensorInfo) error {
 		e := entry{stored: t}
 		if name, ok := cutSuffix(t.Name); ok {
 			e.info, table = table[0], table[1:]
+			e.info.Layout = f.layout
 			if err := e.addBlob(f.g.Data(t)); err != nil {
 				return inTensor(name, err)
 			}
@@ -132,7 +136,7 @@ func (e *entry) addBlob(blob []byte) (err error) {
 		return broken(RuleNames, "a blob of type %v and shape %v: must be I8 with one dimension", t.Type, t.Shape)
 	}
 	e.info.BlobBytes = t.Bytes
-	e.blob, err = NewReader(blob, e.info)
+	e.blob, err = openBlob(blob, e.info)
 	return err
 }
 
@@ -157,5 +161,8 @@ func (f *File) GGUF() *gguf.File { return f.g }
 // Path is the name the file was opened by.
 func (f *File) Path() string { return f.g.Path() }
 
-// Close unmaps the file; readers that Blob returned are gone.
+// Layout is how the file stores its blobs.
+func (f *File) Layout() Layout { return f.layout }
+
+// Close unmaps the file; what Rows and Plain returned is gone.
 func (f *File) Close() error { return f.g.Close() }

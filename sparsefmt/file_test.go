@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"testing"
@@ -39,6 +40,9 @@ func newTestModel() *testModel {
 	m.add("blk.0.ffn_gate_exps.weight", []uint64{33, 3, 6}, &Matrix{Coding: CodingF16})
 	m.add("blk.0.ffn_down.weight", []uint64{65, 17}, &Matrix{Coding: CodingBF16})
 	m.add("blk.0.ffn_tiny.weight", []uint64{32, 1}, &Matrix{Coding: CodingQ4Asym, Group: 128})
+	m.add("blk.0.attn_k.weight", []uint64{64, 19}, &Matrix{Coding: CodingQ8Sym, Group: 32})
+	m.add("blk.0.attn_output.weight", []uint64{96, 64}, &Matrix{Coding: CodingQ4Sym, Group: 64})
+	skew(m.pruned["blk.0.attn_output.weight"])
 	m.add("output_norm.weight", []uint64{3}, nil)
 	return m
 }
@@ -58,6 +62,28 @@ func (s *testModel) add(name string, shape []uint64, m *Matrix) {
 	m.Cols, m.Rows = int(t.Cols()), int(t.Rows())
 	fillMatrix(m, uint64(len(name)), func(row int) float64 { return []float64{0.5, 1, 0, 0.3}[row%4] })
 	s.pruned[name] = m
+}
+
+// skew makes m what entropy coding is for: columns of different densities,
+// few of the codes, and scales of about one size.
+func skew(m *Matrix) {
+	r := newTestRand(3)
+	clear(m.Mask)
+	for i := range m.Rows {
+		for j := range m.Cols {
+			kept := r.next()%16 < uint64(2+j*7%13)
+			if kept {
+				m.Mask[i*m.Words()+j/64] |= 1 << (j % 64)
+			}
+			m.Codes[i*m.Cols+j] = 8
+			if kept {
+				m.Codes[i*m.Cols+j] = uint8(6 + bits.OnesCount64(r.next()&7) + bits.OnesCount64(r.next()&7))
+			}
+		}
+	}
+	for k := range m.Scales {
+		m.Scales[k] = 0x2c00 | uint16(r.next()&0x3ff)
+	}
 }
 
 // write creates the source file.
@@ -101,8 +127,14 @@ var testProvenance = []gguf.KV{
 	gguf.MustKV("besa.seed", uint64(7)),
 }
 
-// sparse creates source and sparse file in a fresh directory.
+// sparse creates source and plain sparse file in a fresh directory.
 func (s *testModel) sparse(t testing.TB) (source, sparse string) {
+	t.Helper()
+	return s.sparseAs(t, LayoutPlain)
+}
+
+// sparseAs creates source and sparse file of a layout in a fresh directory.
+func (s *testModel) sparseAs(t testing.TB, layout Layout) (source, sparse string) {
 	t.Helper()
 	dir := t.TempDir()
 	source, sparse = filepath.Join(dir, "source.gguf"), filepath.Join(dir, "sparse.gguf")
@@ -112,7 +144,7 @@ func (s *testModel) sparse(t testing.TB) (source, sparse string) {
 		t.Fatal(err)
 	}
 	defer src.Close()
-	opts := CreateOptions{Provenance: testProvenance, FileType: 2}
+	opts := CreateOptions{Provenance: testProvenance, FileType: 2, Layout: layout, keepBlobs: true}
 	if err := Create(context.Background(), sparse, src, s.blobs(t), opts); err != nil {
 		t.Fatal(err)
 	}
@@ -217,8 +249,8 @@ func TestView(t *testing.T) {
 		if fmt.Sprint(v) != fmt.Sprint(want) {
 			t.Errorf("view %+v, want %+v", v, want)
 		}
-		if _, info, ok := f.Blob(x.Name); ok != sparse || ok && info.Name != x.Name {
-			t.Errorf("%s: Blob says %v, %+v", x.Name, ok, info)
+		if _, info, ok := f.Rows(x.Name); ok != sparse || ok && info.Name != x.Name {
+			t.Errorf("%s: Rows says %v, %+v", x.Name, ok, info)
 		}
 		checkReadFloats(t, f, x, m)
 	}

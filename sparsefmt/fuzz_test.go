@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/zeebo/xxh3"
@@ -35,7 +36,7 @@ func FuzzDecode(f *testing.F) {
 		le.PutUint64(blob[24:], uint64(len(blob)))
 		le.PutUint64(blob[16:], 0)
 		le.PutUint64(blob[16:], maskedSurvivors(blob))
-		h, err := parseHeader(blob)
+		h, err := parseHeader(blob, LayoutPlain)
 		if err != nil {
 			return
 		}
@@ -74,7 +75,7 @@ func FuzzDecode(f *testing.F) {
 
 // maskedSurvivors counts the survivors in the tiles of a blob, 0 if it has none.
 func maskedSurvivors(blob []byte) uint64 {
-	h, err := parseHeader(blob)
+	h, err := parseHeader(blob, LayoutPlain)
 	if err != nil {
 		return 0
 	}
@@ -111,9 +112,10 @@ func mustBeRule(t *testing.T, err error) {
 // nothing; one that passes Verify opens and expands.
 func FuzzOpen(f *testing.F) {
 	f.Add(mustRead(f, vectorFile))
-	for _, c := range append(append([]brokenFile{}, fileCases...), contentCases...) {
+	f.Add(mustRead(f, packedVectorFile))
+	for _, c := range slices.Concat(fileCases, chunkTableCases, contentCases, chunkCases) {
 		if c.change != nil {
-			s := newSurgery(f)
+			s := c.surgery(f)
 			c.change(s)
 			f.Add(mustRead(f, s.write()))
 		}

@@ -9,12 +9,13 @@ import (
 // only the lengths of the survivor streams depend on the masks.
 type geometry struct {
 	coding     Coding
-	quant      bool // 4-bit codes
+	nibbles    bool // 4-bit codes in two planes
 	zeros      bool // zero codes
+	width      int  // bytes of a survivor that is no nibble
 	rows, cols int
 	group      int
 	words      int // mask words per row
-	groups     int // scales per row, 0 for 16-bit codings
+	groups     int // scales per row, 0 for unscaled codings
 	tiles      int
 }
 
@@ -23,9 +24,10 @@ func newGeometry(c Coding, rows, cols uint64, group int) (geometry, error) {
 	if err := checkShape(c, rows, cols, group); err != nil {
 		return geometry{}, err
 	}
-	g := geometry{coding: c, quant: c.spec().quant, zeros: c.spec().zeros, rows: int(rows), cols: int(cols), group: group}
+	s := c.spec()
+	g := geometry{coding: c, nibbles: s.nibbles, zeros: s.zeros, width: s.bytes, rows: int(rows), cols: int(cols), group: group}
 	g.words = ceilDiv(g.cols, maskBits)
-	if g.quant {
+	if s.scaled {
 		g.groups = ceilDiv(g.cols, group)
 	}
 	g.tiles = ceilDiv(g.rows, TileRows)
@@ -41,7 +43,7 @@ func (g *geometry) tileRows(t int) int {
 // sections. 4-bit tiles interleave the halves, because kernels run their two
 // nibble planes side by side.
 func (g *geometry) slot(h halves, r int) int {
-	if !g.quant {
+	if !g.nibbles {
 		return r
 	}
 	below := bits.OnesCount16(uint16(h) & (1<<r - 1))
@@ -69,8 +71,8 @@ func (g *geometry) fixedBytes(n int) int {
 // streamBytes is the length of the survivor stream of a tile whose low and
 // high halves hold that many survivors.
 func (g *geometry) streamBytes(low, high int) int {
-	if !g.quant {
-		return 2 * (low + high)
+	if !g.nibbles {
+		return g.width * (low + high)
 	}
 	return max(low, high)
 }
@@ -78,9 +80,9 @@ func (g *geometry) streamBytes(low, high int) int {
 // halvesAt is where the halves of the tiles are, after the tile offsets.
 func (g *geometry) halvesAt() uint64 { return headerBytes + 4*(uint64(g.tiles)+1) }
 
-// tablesEnd is where the halves, or the tile offsets of 16-bit codings, end.
+// tablesEnd is where the halves, or else the tile offsets, end.
 func (g *geometry) tablesEnd() uint64 {
-	if !g.quant {
+	if !g.nibbles {
 		return g.halvesAt()
 	}
 	return g.halvesAt() + 2*uint64(g.tiles)

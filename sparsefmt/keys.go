@@ -73,39 +73,44 @@ func IsReserved(key string) bool {
 	return false
 }
 
-// checkKeys checks presence and types of the reserved keys (rules R2 to R4).
-func checkKeys(g *gguf.File) error {
+// checkKeys checks presence and types of the reserved keys (rules R2 to R4)
+// and returns the layout.
+func checkKeys(g *gguf.File) (Layout, error) {
 	kv, ok := g.Lookup(keyVersion)
 	if !ok {
-		return fmt.Errorf("%w: it has no %s", ErrNotSparse, keyVersion)
+		return 0, fmt.Errorf("%w: it has no %s", ErrNotSparse, keyVersion)
 	}
 	if kv.Type != gguf.Uint32 {
-		return broken(RuleVersion, "%s has type %v, not uint32", keyVersion, kv.Type)
+		return 0, broken(RuleVersion, "%s has type %v, not uint32", keyVersion, kv.Type)
 	}
 	switch v := binary.LittleEndian.Uint32(kv.Raw); {
 	case v > FormatVersion:
-		return &RuleError{Rule: RuleVersion, Detail: fmt.Sprintf("format version %d, this reader knows %d", v, FormatVersion), Err: ErrVersion}
+		return 0, &RuleError{Rule: RuleVersion, Detail: fmt.Sprintf("format version %d, this reader knows %d", v, FormatVersion), Err: ErrVersion}
 	case v != FormatVersion:
-		return broken(RuleVersion, "format version %d does not exist", v)
+		return 0, broken(RuleVersion, "format version %d does not exist", v)
 	}
-	if layout, ok := g.String(keyLayout); !ok {
-		return broken(RuleLayout, "%s is missing or no string", keyLayout)
-	} else if layout != LayoutPlain {
-		return &RuleError{Rule: RuleLayout, Detail: fmt.Sprintf("layout %.40q, this reader knows %q", layout, LayoutPlain), Err: ErrVersion}
+	name, ok := g.String(keyLayout)
+	if !ok {
+		return 0, broken(RuleLayout, "%s is missing or no string", keyLayout)
+	}
+	layout, err := ParseLayout(name)
+	if err != nil {
+		return 0, &RuleError{Rule: RuleLayout, Err: ErrVersion,
+			Detail: fmt.Sprintf("layout %.40q, this reader knows %q and %q", name, LayoutPlain, LayoutPacked)}
 	}
 	known := map[string]bool{}
 	for _, s := range keySpecs {
 		known[s.key] = true
 		if err := s.check(g); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	for _, kv := range g.KVs() {
 		if IsReserved(kv.Key) && !known[kv.Key] {
-			return broken(RuleKeys, "key %.80q is reserved and not defined", kv.Key)
+			return 0, broken(RuleKeys, "key %.80q is reserved and not defined", kv.Key)
 		}
 	}
-	return nil
+	return layout, nil
 }
 
 func (s keySpec) check(g *gguf.File) error {

@@ -5,8 +5,6 @@ const (
 	// FormatVersion is what this package writes to besa.format.version, and
 	// the newest version it reads.
 	FormatVersion = 1
-	// LayoutPlain is the only value of besa.format.layout in this version.
-	LayoutPlain = "plain"
 	// Suffix turns the name of a pruned tensor into the name of its blob.
 	Suffix = ".besa"
 	// MaxName is the longest name of a pruned tensor, in bytes: GGUF's 63
@@ -19,6 +17,8 @@ const (
 	MaxBlob = 1 << 35
 	// TileRows is the number of rows in every tile but the last.
 	TileRows = 16
+	// MaxChunk bounds the weights in a chunk of the packed layout.
+	MaxChunk = 1 << 22
 	// TailPadding is the number of zero bytes after the last tile, so that a
 	// 64-byte load that starts inside a tile never leaves the blob.
 	TailPadding = 64
@@ -27,9 +27,8 @@ const (
 const (
 	headerBytes = 32
 	blobMagic   = "BESA"
-	layoutTiles = 1 // the layout byte of a blob header
 	tileAlign   = 8 // of tile starts, and the unit of tile offsets
 	quantBlock  = 32
 	maskBits    = 64
-	pruned4Sym  = 8 // the code whose symmetric value is zero
+	pruned4Sym  = 8 // q4_sym's code of zero
 )

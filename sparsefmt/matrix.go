@@ -14,7 +14,7 @@ import (
 //
 // In canonical form (what Decode returns) a pruned entry's code is the one
 // whose value is zero: 8 for CodingQ4Sym, the group's zero code for
-// CodingQ4Asym; its Values entry is 0. Encode and ExpandRow ignore the codes
+// CodingQ4Asym, 0 for CodingQ8Sym; its Values entry is 0. Encode and ExpandRow ignore the codes
 // and values of pruned entries.
 type Matrix struct {
 	Rows, Cols int
@@ -25,7 +25,8 @@ type Matrix struct {
 	// Mask has Rows × ceil(Cols/64) words; bit i of word w is set when weight
 	// 64w+i of the row is kept. Bits beyond Cols are zero.
 	Mask []uint64
-	// Codes has Rows × Cols entries 0..15 (4-bit codings only).
+	// Codes has Rows × Cols entries: 0..15 in 4-bit codings, signed bytes in
+	// CodingQ8Sym, none in the others.
 	Codes []uint8
 	// Scales holds fp16 bits, Rows × ceil(Cols/Group); finite, any sign.
 	Scales []uint16
@@ -136,8 +137,8 @@ func (m *Matrix) checkSurvivors(i int, mask []uint64) error {
 		for ; word != 0; word &= word - 1 {
 			j := w*maskBits + bits.TrailingZeros64(word)
 			if m.Coding.Quantised() {
-				if c := m.Codes[row+j]; c > 15 {
-					return fmt.Errorf("column %d: code %d: must be at most 15", j, c)
+				if c := m.Codes[row+j]; c > m.Coding.maxCode() {
+					return fmt.Errorf("column %d: code %d: must be at most %d", j, c, m.Coding.maxCode())
 				}
 				continue
 			}
@@ -182,11 +183,11 @@ func (m *Matrix) ExpandRow(i int, dst []byte) error {
 }
 
 // expandBlock writes block b of row i: d, [m,] then 16 bytes whose low nibbles
-// are weights 0–15 and whose high nibbles are weights 16–31.
+// are weights 0–15 and whose high nibbles are weights 16–31, or 32 bytes.
 func (m *Matrix) expandBlock(i, b int, dst []byte) error {
 	k := i*m.Groups() + b*quantBlock/m.Group
 	binary.LittleEndian.PutUint16(dst, m.Scales[k])
-	zero, q := uint8(pruned4Sym), dst[2:]
+	zero, q := m.Coding.spec().pruned, dst[2:]
 	if m.Coding == CodingQ4Asym {
 		zero = m.Zeros[k]
 		min, ok := asymMin(m.Scales[k], zero)
@@ -201,6 +202,12 @@ func (m *Matrix) expandBlock(i, b int, dst []byte) error {
 			return m.Codes[i*m.Cols+j]
 		}
 		return zero
+	}
+	if m.Coding == CodingQ8Sym {
+		for j := range quantBlock {
+			q[j] = code(j)
+		}
+		return nil
 	}
 	for j := range quantBlock / 2 {
 		q[j] = code(j) | code(j+quantBlock/2)<<4

@@ -71,11 +71,11 @@ func fillWeight(m *Matrix, r *testRand, i, j int, kept bool) {
 			m.Values[at] = randomValue(r, m.Coding.spec().expMask)
 		}
 	case kept:
-		m.Codes[at] = uint8(r.next() & 15)
+		m.Codes[at] = uint8(r.next()) & m.Coding.maxCode()
 	case m.Zeros != nil:
 		m.Codes[at] = m.Zeros[i*m.Groups()+j/m.Group]
 	default:
-		m.Codes[at] = 8
+		m.Codes[at] = m.Coding.spec().pruned
 	}
 }
 
@@ -204,6 +204,8 @@ func plainValue(m *Matrix, i, j int) float32 {
 		return gguf.F16ToF32(m.Values[at])
 	case CodingBF16:
 		return math.Float32frombits(uint32(m.Values[at]) << 16)
+	case CodingQ8Sym:
+		return float32(int8(m.Codes[at])) * gguf.F16ToF32(m.Scales[i*m.Groups()+j/m.Group])
 	}
 	k, zero := i*m.Groups()+j/m.Group, uint8(8)
 	if m.Zeros != nil {

@@ -76,6 +76,26 @@ func (o *output) dense(name string, data []byte, want uint64) error {
 	return w.Close()
 }
 
+// expand writes what a blob expands to, which must have the given checksum.
+func (o *output) expand(name string, r RowExpander, want uint64) error {
+	w, err := o.begin(name)
+	if err != nil {
+		return err
+	}
+	h := xxh3.New()
+	err = eachStep(o.ctx, r, func(expanded []byte) error {
+		_, _ = h.Write(expanded) // a hash never fails
+		return o.write(w, expanded)
+	})
+	if err != nil {
+		return inTensor(name, err)
+	}
+	if sum := h.Sum64(); sum != want {
+		return inTensor(name, mismatch(RuleExpandedSum, sum, want))
+	}
+	return w.Close()
+}
+
 func (o *output) commit() error {
 	if err := o.ctx.Err(); err != nil {
 		return err
@@ -150,7 +170,7 @@ func (f *File) ExpandedHeader() ([]gguf.KV, []gguf.Tensor) {
 // ExpandTo writes the expanded file: an ordinary GGUF whose pruned weights
 // are zeros of the type the codes mean. Every checksum is compared on the
 // way, so a damaged file expands to an error, never to wrong weights. Memory
-// is bounded by one tile of the widest tensor; nothing appears at path unless
+// is bounded by a few tiles or chunks per processor; nothing appears at path unless
 // all went well. progress may be nil.
 func (f *File) ExpandTo(ctx context.Context, path string, progress func(done, total int64)) error {
 	_, err := f.ExpandSplit(ctx, path, 0, progress)
@@ -175,31 +195,11 @@ func (f *File) ExpandSplit(ctx context.Context, path string, maxBytes uint64, pr
 			if e.blob == nil {
 				return out.dense(e.name(), f.g.Data(e.stored), e.sum)
 			}
-			return e.expandTo(out)
+			return out.expand(e.name(), e.blob, e.info.ExpandedSum)
 		})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Path(), err)
 		}
 	}
 	return out.w.Paths(), out.commit()
-}
-
-// expandTo writes one expanded tensor.
-func (e *entry) expandTo(out *output) error {
-	w, err := out.begin(e.info.Name)
-	if err != nil {
-		return err
-	}
-	h := xxh3.New()
-	err = e.blob.eachTile(func(expanded []byte) error {
-		_, _ = h.Write(expanded) // a hash never fails
-		return out.write(w, expanded)
-	})
-	if err != nil {
-		return inTensor(e.info.Name, err)
-	}
-	if sum := h.Sum64(); sum != e.info.ExpandedSum {
-		return inTensor(e.info.Name, mismatch(RuleExpandedSum, sum, e.info.ExpandedSum))
-	}
-	return w.Close()
 }

@@ -5,7 +5,7 @@ import (
 	"math/bits"
 )
 
-// Reader gives random access to the rows of a blob, tile by tile. It keeps
+// Reader gives random access to the rows of a plain blob, tile by tile. It keeps
 // the blob and allocates nothing. A Reader may be used by many goroutines.
 //
 // NewReader checks the header and the tile offsets; the methods check every
@@ -26,7 +26,7 @@ func NewReader(blob []byte, info TensorInfo) (*Reader, error) {
 	if n := uint64(len(blob)); n != info.BlobBytes {
 		return nil, broken(RuleBlobHeader, "%d bytes, the table says %d", n, info.BlobBytes)
 	}
-	if err := checkHeader(blob, info); err != nil {
+	if err := checkHeader(blob, info, LayoutPlain); err != nil {
 		return nil, err
 	}
 	r := &Reader{geometry: g, blob: blob, survivors: info.Survivors}
@@ -38,8 +38,8 @@ func NewReader(blob []byte, info TensorInfo) (*Reader, error) {
 
 // checkHeader compares a blob's header, the first bytes of start, with the
 // table row.
-func checkHeader(start []byte, info TensorInfo) error {
-	h, err := parseHeader(start)
+func checkHeader(start []byte, info TensorInfo, layout Layout) error {
+	h, err := parseHeader(start, layout)
 	if err != nil {
 		return err
 	}
@@ -59,8 +59,8 @@ type header struct {
 	bytes      uint64
 }
 
-// parseHeader reads the header at the start of a blob.
-func parseHeader(start []byte) (header, error) {
+// parseHeader reads the header at the start of a blob of the given layout.
+func parseHeader(start []byte, layout Layout) (header, error) {
 	if len(start) < headerBytes {
 		return header{}, broken(RuleBlobHeader, "%d bytes, a header has %d", len(start), headerBytes)
 	}
@@ -68,8 +68,8 @@ func parseHeader(start []byte) (header, error) {
 	if string(start[:4]) != blobMagic {
 		return header{}, broken(RuleBlobHeader, "the magic is %q, want %q", start[:4], blobMagic)
 	}
-	if start[4] != layoutTiles {
-		return header{}, broken(RuleBlobHeader, "the layout byte is %d, want %d", start[4], layoutTiles)
+	if start[4] != uint8(layout) {
+		return header{}, broken(RuleBlobHeader, "the layout byte is %d, want %d", start[4], layout)
 	}
 	return header{
 		coding:    Coding(start[5]),
@@ -91,7 +91,7 @@ func (r *Reader) checkOffsets() error {
 	}
 	for t := range r.tiles {
 		// leastBlob fits in memory, so the size of a tile is an int.
-		if n, h := r.tileRows(t), r.halves(t); r.quant && !h.valid(n) {
+		if n, h := r.tileRows(t), r.halves(t); r.nibbles && !h.valid(n) {
 			return broken(RuleTileOffsets, "tile %d of %d rows: halves %#04x", t, n, uint16(h))
 		}
 		if a, b := r.offset(t), r.offset(t+1); b < a || b-a < alignUp(uint64(r.fixedBytes(r.tileRows(t)))) {
@@ -111,7 +111,7 @@ func (r *Reader) offset(t int) uint64 {
 
 // halves is how tile t is divided.
 func (r *Reader) halves(t int) halves {
-	if !r.quant {
+	if !r.nibbles {
 		return 0
 	}
 	return halves(binary.LittleEndian.Uint16(r.blob[r.halvesAt()+2*uint64(t):]))

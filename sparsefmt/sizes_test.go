@@ -77,7 +77,7 @@ func fileSize(t *testing.T, s *testModel, blobs map[string]Blob) int64 {
 	}
 	defer src.Close()
 	path := filepath.Join(dir, "sparse.gguf")
-	if err := Create(context.Background(), path, src, blobs, CreateOptions{}); err != nil {
+	if err := Create(context.Background(), path, src, blobs, CreateOptions{keepBlobs: true}); err != nil {
 		t.Fatal(err)
 	}
 	return mustOpen(t, path).GGUF().Size()

@@ -14,9 +14,12 @@ import (
 	"besa/gguf"
 )
 
-var update = flag.Bool("update", false, "rewrite the test vector and print its tables for SPEC.md")
+var update = flag.Bool("update", false, "rewrite the test vectors and their tables in SPEC.md")
 
-const vectorFile = "testdata/vector.sparse.gguf"
+const (
+	vectorFile       = "testdata/vector.sparse.gguf"
+	packedVectorFile = "testdata/vector-packed.sparse.gguf"
+)
 
 // specTable returns the cells of the table in SPEC.md whose header line
 // begins with the given columns, without code marks.
@@ -110,7 +113,7 @@ func TestSpecLimits(t *testing.T) {
 	var maxBlob uint64 = MaxBlob
 	code := []string{
 		fmt.Sprint("MaxName ", MaxName), fmt.Sprint("MaxDim ", MaxDim), fmt.Sprint("MaxBlob ", maxBlob),
-		fmt.Sprint("TileRows ", TileRows), fmt.Sprint("TailPadding ", TailPadding),
+		fmt.Sprint("TileRows ", TileRows), fmt.Sprint("TailPadding ", TailPadding), fmt.Sprint("MaxChunk ", MaxChunk),
 	}
 	compareLines(t, "limits", spec, code)
 }
@@ -144,46 +147,73 @@ func TestSpecHeader(t *testing.T) {
 	}
 }
 
-// TestSpecVector checks that the committed file still expands to what the
+// TestSpecVectors checks that the committed files still expand to what the
 // specification promises, and that this package still writes the same bytes.
-func TestSpecVector(t *testing.T) {
-	_, fresh := newTestModel().sparse(t)
-	if *update {
-		if err := os.WriteFile(vectorFile, mustRead(t, fresh), 0o644); err != nil {
+func TestSpecVectors(t *testing.T) {
+	files := []string{vectorFile, packedVectorFile}
+	var rows []string
+	var expanded string
+	for i, layout := range []Layout{LayoutPlain, LayoutPacked} {
+		_, fresh := newTestModel().sparseAs(t, layout)
+		if *update {
+			if err := os.WriteFile(files[i], mustRead(t, fresh), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if sha(t, fresh) != sha(t, files[i]) {
+			t.Errorf("the file that Create writes differs from %s", files[i])
+		}
+		if _, err := Verify(context.Background(), files[i]); err != nil {
+			t.Error(err)
+		}
+		out := filepath.Join(t.TempDir(), "expanded.gguf")
+		if err := mustOpen(t, files[i]).ExpandTo(context.Background(), out, nil); err != nil {
 			t.Fatal(err)
 		}
+		if i > 0 && sha(t, out) != sha(t, expanded) {
+			t.Error("the layouts expand to different files")
+		}
+		expanded = out
+		rows = append(rows, fmt.Sprintf("| `%s` | %d | `%s` |", files[i], len(mustRead(t, files[i])), sha(t, files[i])))
 	}
-	f := mustOpen(t, vectorFile)
-	expanded := filepath.Join(t.TempDir(), "expanded.gguf")
-	if err := f.ExpandTo(context.Background(), expanded, nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Verify(context.Background(), vectorFile); err != nil {
-		t.Error(err)
-	}
-	if sha(t, fresh) != sha(t, vectorFile) {
-		t.Error("the file that Create writes differs from the committed one")
-	}
-	var files, tensors []string
-	for _, row := range specTable(t, "file", "bytes") {
-		files = append(files, strings.Join(row, " | "))
-	}
-	for _, row := range specTable(t, "tensor", "coding") {
-		tensors = append(tensors, strings.Join(row, " | "))
-	}
-	wantFiles := []string{
-		fmt.Sprintf("%s | %d | %s", vectorFile, len(mustRead(t, vectorFile)), sha(t, vectorFile)),
-		fmt.Sprintf("its expansion | %d | %s", len(mustRead(t, expanded)), sha(t, expanded)),
-	}
-	var wantTensors []string
-	for _, e := range f.entries {
-		if i := e.info; e.blob != nil {
-			wantTensors = append(wantTensors, fmt.Sprintf("%s | %v | %d × %d | %d | %d | %d | %016x | %016x",
-				i.Name, i.Coding, i.Rows(), i.Cols(), i.Group, i.Survivors, i.BlobBytes, i.BlobSum, i.ExpandedSum))
+	rows = append(rows, fmt.Sprintf("| its expansion | %d | `%s` |", len(mustRead(t, expanded)), sha(t, expanded)))
+	checkSpecRows(t, "| file | bytes |", rows)
+	checkSpecRows(t, "| tensor | coding |", vectorRows(t, files))
+}
+
+// vectorRows describes the pruned tensors of the vectors.
+func vectorRows(t *testing.T, files []string) (rows []string) {
+	plain, packed := mustOpen(t, files[0]), mustOpen(t, files[1])
+	for k, e := range plain.entries {
+		if i, p := e.info, packed.entries[k].info; e.blob != nil {
+			rows = append(rows, fmt.Sprintf("| `%s` | `%v` | %d × %d | %d | %d | %d | `%016x` | %d | `%016x` | `%016x` |", i.Name, i.Coding,
+				i.Rows(), i.Cols(), i.Group, i.Survivors, i.BlobBytes, i.BlobSum, p.BlobBytes, p.BlobSum, i.ExpandedSum))
 		}
 	}
-	compareLines(t, "vector files", files, wantFiles)
-	compareLines(t, "vector tensors", tensors, wantTensors)
+	return rows
+}
+
+// checkSpecRows compares the table in SPEC.md whose header line begins with
+// head, or puts it right.
+func checkSpecRows(t *testing.T, head string, want []string) {
+	t.Helper()
+	lines := strings.Split(string(mustRead(t, "SPEC.md")), "\n")
+	at := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, head) })
+	if at < 0 {
+		t.Fatalf("SPEC.md has no table %q", head)
+	}
+	end := at + 2
+	for end < len(lines) && strings.HasPrefix(lines[end], "|") {
+		end++
+	}
+	if *update {
+		text := strings.Join(slices.Replace(lines, at+2, end, want...), "\n")
+		if err := os.WriteFile("SPEC.md", []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	compareLines(t, head, lines[at+2:end], want)
 }
 
 func sha(t *testing.T, path string) string {

@@ -15,7 +15,7 @@ import (
 func (s *testModel) splitSparse(t testing.TB, maxBytes uint64) (paths []string) {
 	t.Helper()
 	src, dir := s.opened(t)
-	opts := CreateOptions{Provenance: testProvenance, FileType: 2}
+	opts := CreateOptions{Provenance: testProvenance, FileType: 2, keepBlobs: true}
 	paths, err := CreateSplit(context.Background(), filepath.Join(dir, "sparse.gguf"), maxBytes, src, s.blobs(t), opts)
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,12 @@ type surgery struct {
 
 func newSurgery(t testing.TB) *surgery {
 	t.Helper()
-	f := mustOpen(t, vectorFile)
+	return surgeryOn(t, vectorFile)
+}
+
+func surgeryOn(t testing.TB, path string) *surgery {
+	t.Helper()
+	f := mustOpen(t, path)
 	s := &surgery{t: t, data: map[string][]byte{}}
 	for _, kv := range f.GGUF().KVs() {
 		kv.Raw = slices.Clone(kv.Raw)
@@ -44,9 +49,11 @@ const (
 	f16Name  = "blk.0.ffn_gate_exps.weight"
 	bf16Name = "blk.0.ffn_down.weight"
 	tinyName = "blk.0.ffn_tiny.weight"
+	q8Name   = "blk.0.attn_k.weight"
+	skewName = "blk.0.attn_output.weight"
 )
 
-var prunedNames = []string{symName, asymName, f16Name, bf16Name, tinyName}
+var prunedNames = []string{symName, asymName, f16Name, bf16Name, tinyName, q8Name, skewName}
 
 func (s *surgery) blob(name string) []byte { return s.data[name+Suffix] }
 

@@ -21,6 +21,8 @@ type TensorInfo struct {
 	// Group is the number of weights that share a scale; 0 for 16-bit codings.
 	Group     int    `json:"group"`
 	Survivors uint64 `json:"survivors"`
+	// Layout is that of the blob; the zero value means plain.
+	Layout Layout `json:"layout,omitzero"`
 	// BlobBytes and BlobSum are the blob's size and its XXH3-64; ExpandedSum
 	// is the XXH3-64 of the expanded tensor's bytes.
 	BlobBytes   uint64 `json:"blob_bytes"`
@@ -67,6 +69,10 @@ func (t TensorInfo) BitsPerWeight() float64 {
 	return float64(t.BlobBytes) * 8 / float64(max(t.Elements(), 1))
 }
 
+// StoredBytes is what the tensor takes in a file: where the mask does not pay,
+// the tensor is stored dense, as it expands.
+func (t TensorInfo) StoredBytes() uint64 { return min(t.BlobBytes, t.ExpandedBytes()) }
+
 // Validate checks the name and the shape (rules R5 and R6) without looking at
 // a blob.
 func (t TensorInfo) Validate() error {
@@ -98,10 +104,10 @@ func (t TensorInfo) geometry() (geometry, error) {
 	return g, nil
 }
 
-// EncodeTensor encodes a matrix and describes the blob. The product of
+// EncodeTensor encodes a matrix in the plain layout and describes the blob. The product of
 // shape[1:] must be m.Rows and shape[0] must be m.Cols.
 func EncodeTensor(name string, shape []uint64, m *Matrix) ([]byte, TensorInfo, error) {
-	info := TensorInfo{Name: name, Shape: shape, Coding: m.Coding, Group: m.Group}
+	info := TensorInfo{Name: name, Shape: shape, Layout: LayoutPlain, Coding: m.Coding, Group: m.Group}
 	if err := checkName(name); err != nil {
 		return nil, TensorInfo{}, fmt.Errorf("tensor %q: %w: %w", name, ErrUnsupported, err)
 	}
@@ -118,7 +124,7 @@ func EncodeTensor(name string, shape []uint64, m *Matrix) ([]byte, TensorInfo, e
 	if err != nil {
 		return nil, TensorInfo{}, inTensor(name, err)
 	}
-	if info.ExpandedSum, err = r.expandedSum(context.Background()); err != nil {
+	if info.ExpandedSum, err = expandedSum(context.Background(), r); err != nil {
 		return nil, TensorInfo{}, inTensor(name, err)
 	}
 	return blob, info, nil

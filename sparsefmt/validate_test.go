@@ -86,7 +86,7 @@ func TestPrunedEntriesDoNotMatter(t *testing.T) {
 					continue
 				}
 				if c.Quantised() {
-					dirty.Codes[i*96+j] = 255
+					dirty.Codes[i*96+j] = 254
 				} else {
 					dirty.Values[i*96+j] = 0x7fff
 				}
@@ -170,7 +170,7 @@ func TestInfoJSON(t *testing.T) {
 }
 
 func TestVerifyReport(t *testing.T) {
-	report, err := Verify(context.Background(), vectorFile)
+	report, err := Verify(context.Background(), packedVectorFile)
 	if err != nil || !report.OK() {
 		t.Fatalf("%v, %+v", err, report)
 	}

@@ -67,7 +67,8 @@ func (v *verifier) run(path string) error {
 	}
 	defer g.Close()
 	if !IsSparse(g) {
-		return checkKeys(g)
+		_, err := checkKeys(g)
+		return err
 	}
 	v.report.Bytes = g.Size()
 	f, err := load(g)
@@ -175,13 +176,23 @@ func (v *verifier) tensor(f *File, e *entry) error {
 	if inside != nil {
 		return nil // its expansion means nothing
 	}
-	for _, r := range []Rule{RuleMaskTail, RuleTileLength, RuleSurvivors, RuleFinite, RuleZeroExact, RuleUnusedBits} {
+	for _, r := range insideRules(e.info.Layout) {
 		v.report.count(r, false)
 	}
-	if sum, err = e.blob.expandedSum(v.ctx); err != nil {
+	if sum, err = expandedSum(v.ctx, e.blob); err != nil {
 		return err
 	}
 	return v.check(RuleExpandedSum, e.name(), compare(RuleExpandedSum, sum, e.info.ExpandedSum))
+}
+
+// insideRules are the rules that Check has applied when it found nothing,
+// besides R12.
+func insideRules(l Layout) []Rule {
+	rules := []Rule{RuleMaskTail, RuleTileLength, RuleSurvivors, RuleFinite, RuleZeroExact, RuleUnusedBits}
+	if l == LayoutPacked {
+		rules = append(rules, RuleChunkTable, RuleChunkSum, RuleSections, RuleClasses)
+	}
+	return rules
 }
 
 func compare(r Rule, got, want uint64) error {

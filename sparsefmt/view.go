@@ -1,6 +1,7 @@
 package sparsefmt
 
 import (
+	"context"
 	"fmt"
 
 	"besa/gguf"
@@ -67,16 +68,6 @@ func (f *File) Tensor(name string) (TensorView, bool) {
 	return f.entries[i].view(), true
 }
 
-// Blob returns a pruned tensor's table row and a reader of its rows; ok is
-// false for tensors that are dense or not there.
-func (f *File) Blob(name string) (r *Reader, info TensorInfo, ok bool) {
-	i, ok := f.byName[name]
-	if !ok || f.entries[i].blob == nil {
-		return nil, TensorInfo{}, false
-	}
-	return f.entries[i].blob, f.entries[i].info, true
-}
-
 // ReadFloats writes all values of a tensor, pruned or dense, row-major:
 // exactly those that the expanded file gives. dst must have as many entries
 // as the tensor has weights.
@@ -93,8 +84,8 @@ func (f *File) ReadFloats(name string, dst []float32) error {
 		return fmt.Errorf("%s: tensor %q has %d weights, %d floats given", f.Path(), name, e.info.Elements(), len(dst))
 	}
 	err := gguf.GuardFault(func() error {
-		return e.blob.eachTile(func(expanded []byte) error {
-			n := len(expanded) / e.blob.RowBytes() * e.blob.cols
+		return eachStep(context.Background(), e.blob, func(expanded []byte) error {
+			n := len(expanded) / e.blob.RowBytes() * int(e.info.Cols())
 			err := gguf.Dequantize(e.info.Type(), dst[:n], expanded)
 			dst = dst[n:]
 			return err

@@ -18,6 +18,7 @@ type inspection struct {
 	Parts         int            `json:"parts"`
 	Architecture  string         `json:"architecture"`
 	Sparse        bool           `json:"sparse"`
+	Layout        string         `json:"layout,omitempty"` // of a sparse GGUF
 	Weights       uint64         `json:"weights"`         // of all tensors
 	PrunedWeights uint64         `json:"pruned_weights"`  // masked out
 	Sparsity      float64        `json:"sparsity"`        // of the sparse tensors
@@ -106,7 +107,7 @@ func inspectDense(g *gguf.File) *inspection {
 
 func inspectSparse(f *sparsefmt.File) *inspection {
 	in := newInspection(f.GGUF())
-	in.Sparse = true
+	in.Sparse, in.Layout = true, f.Layout().String()
 	in.Provenance = provenance(f.GGUF())
 	var stored, weights uint64
 	for _, t := range f.Tensors() {
@@ -117,7 +118,7 @@ func inspectSparse(f *sparsefmt.File) *inspection {
 		in.Weights += t.Elements()
 		if t.Sparse {
 			line.Coding = t.Coding.String()
-			if _, info, ok := f.Blob(t.Name); ok {
+			if _, info, ok := f.Rows(t.Name); ok {
 				line.Checksum = fmt.Sprintf("%016x", info.BlobSum)
 			}
 			in.PrunedWeights += t.Elements() - t.Survivors
@@ -154,7 +155,7 @@ func provenance(g *gguf.File) map[string]any {
 func (in *inspection) print(std streams) error {
 	kind := "ordinary GGUF"
 	if in.Sparse {
-		kind = "sparse GGUF"
+		kind = "sparse GGUF, " + in.Layout + " layout"
 	}
 	fmt.Fprintf(std.out, "%s: %s, %s, architecture %s, %d weights%s\n", in.Path, kind, size(in.FileBytes), in.Architecture, in.Weights, inParts(in.Parts))
 	if in.Sparse {
