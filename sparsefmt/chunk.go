@@ -2,12 +2,17 @@ package sparsefmt
 
 import (
 	"encoding/binary"
+	"runtime"
 	"slices"
+	"sync"
 )
 
 // chunkDecoder turns stored chunks into plain blobs. Its buffers are reused,
 // the blob too.
 type chunkDecoder struct {
+	of      *Packed // what reader is a chunk of
+	chunk   int
+	reader  *Reader // nil where nothing has been decoded
 	section sectionReader
 	classes []byte
 	symbols []byte // of one class, later one half of the scales or values
@@ -18,6 +23,42 @@ type chunkDecoder struct {
 	stream  []byte
 	halves  []byte
 	blob    []byte
+}
+
+// idleDecoders are the decoders not in use, least recently used first. They
+// keep what they decoded last, so that small reads in order do not decode a
+// chunk again and again.
+var idleDecoders struct {
+	sync.Mutex
+	list []*chunkDecoder
+}
+
+// takeDecoder returns a decoder that has chunk k of p, or an empty one.
+func takeDecoder(p *Packed, k int) *chunkDecoder {
+	idle := &idleDecoders
+	idle.Lock()
+	defer idle.Unlock()
+	i := slices.IndexFunc(idle.list, func(d *chunkDecoder) bool { return d.reader != nil && d.of == p && d.chunk == k })
+	if i < 0 && len(idle.list) < 2*runtime.GOMAXPROCS(0) {
+		return &chunkDecoder{of: p, chunk: k}
+	}
+	i = max(i, 0)
+	d := idle.list[i]
+	idle.list = slices.Delete(idle.list, i, i+1)
+	if d.of != p || d.chunk != k {
+		d.of, d.chunk, d.reader = p, k, nil
+	}
+	return d
+}
+
+// giveBack makes d available to others.
+func (d *chunkDecoder) giveBack() {
+	idle := &idleDecoders
+	idle.Lock()
+	defer idle.Unlock()
+	if len(idle.list) < 2*runtime.GOMAXPROCS(0) {
+		idle.list = append(idle.list, d)
+	}
 }
 
 // resize returns b with n bytes of any contents.

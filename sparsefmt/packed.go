@@ -3,7 +3,6 @@ package sparsefmt
 import (
 	"encoding/binary"
 	"fmt"
-	"sync"
 
 	"github.com/zeebo/xxh3"
 )
@@ -125,23 +124,30 @@ func (p *Packed) ExpandRows(r0, r1 int, dst []byte) error {
 	return nil
 }
 
-// chunkDecoders keeps the buffers of decoded chunks.
-var chunkDecoders = sync.Pool{New: func() any { return new(chunkDecoder) }}
-
 // withChunk calls f with the plain blob of chunk k, which is gone afterwards.
 func (p *Packed) withChunk(k int, f func(r *Reader) error) error {
-	d := chunkDecoders.Get().(*chunkDecoder)
-	defer chunkDecoders.Put(d)
+	d := takeDecoder(p, k)
+	defer d.giveBack()
+	if d.reader == nil {
+		if err := p.decodeChunk(d, k); err != nil {
+			return inChunk(k, err)
+		}
+	}
+	return inChunk(k, f(d.reader))
+}
+
+// decodeChunk fills d with chunk k.
+func (p *Packed) decodeChunk(d *chunkDecoder, k int) error {
 	stored := p.blob[p.chunks[k].start:p.chunks[k].end]
 	want := binary.LittleEndian.Uint64(p.blob[packedHeader+sumBytes*k:])
 	if sum := xxh3.Hash(stored); sum != want {
-		return inChunk(k, mismatch(RuleChunkSum, sum, want))
+		return mismatch(RuleChunkSum, sum, want)
 	}
 	r, err := d.decode(p.chunkGeometry(k), stored)
 	if err == nil {
-		err = f(r)
+		d.reader = r
 	}
-	return inChunk(k, err)
+	return err
 }
 
 // inChunk says which chunk the detail of an error is about.

@@ -93,9 +93,11 @@ func (p *plugin) offerAll(f *sparsefmt.File) ([]offer, error) {
 		if !v.Sparse {
 			continue
 		}
-		stored, _ := f.GGUF().Tensor(v.Name + sparsefmt.Suffix)
-		_, info, _ := f.Blob(v.Name)
-		o := offer{v.Name, f.GGUF().Data(stored)}
+		blob, info, _, err := f.Plain(v.Name)
+		if err != nil {
+			return offers, fmt.Errorf("%s: %w", f.Path(), err)
+		}
+		o := offer{v.Name, blob}
 		name := append([]byte(v.Name), 0)
 		t := nativeTensor{
 			size: uint64(unsafe.Sizeof(nativeTensor{})), name: &name[0], rows: info.Rows(), cols: info.Cols(),

@@ -17,8 +17,9 @@ import (
 type source struct {
 	file   *sparsefmt.File
 	dense  *expansion
-	native int    // tensors executed where they lie in the file
-	temp   string // folder to remove; "" for none
+	native int     // tensors executed where they lie in the file
+	offers []offer // keeps their blobs, of which packed ones were unpacked in memory
+	temp   string  // folder to remove; "" for none
 }
 
 func (s *source) close() error {
@@ -90,6 +91,7 @@ func (m *Model) loadOffered(plugin *plugin) error {
 	if err := m.loadExpanded(); err != nil {
 		return err
 	}
+	m.source.offers = offers
 	if m.source.native = plugin.offered() - before; m.source.native != len(offers) {
 		m.source.native = 0
 		err := yzma.ModelFree(m.handle)
