@@ -19,10 +19,10 @@ type inspection struct {
 	Architecture  string         `json:"architecture"`
 	Sparse        bool           `json:"sparse"`
 	Layout        string         `json:"layout,omitempty"` // of a sparse GGUF
-	Weights       uint64         `json:"weights"`         // of all tensors
-	PrunedWeights uint64         `json:"pruned_weights"`  // masked out
-	Sparsity      float64        `json:"sparsity"`        // of the sparse tensors
-	BitsPerWeight float64        `json:"bits_per_weight"` // of the sparse tensors; of all tensors when none is sparse
+	Weights       uint64         `json:"weights"`          // of all tensors
+	PrunedWeights uint64         `json:"pruned_weights"`   // masked out
+	Sparsity      float64        `json:"sparsity"`         // of the sparse tensors
+	BitsPerWeight float64        `json:"bits_per_weight"`  // of the sparse tensors; of all tensors when none is sparse
 	Provenance    map[string]any `json:"provenance,omitempty"`
 	Tensors       []tensorLine   `json:"tensors"`
 }
