@@ -23,7 +23,7 @@ func Footprint(c decoder.Config, tokens int, o Options) int64 {
 	total := int64(0)
 	if o.Grid != GridNone {
 		perWeight++                 // codes
-		total += groups * 6 * float // ends, step, zero, clipping logit and gradient
+		total += groups * 8 * float // ends, step, zero, clipping logit, strength, slope and gradient
 		if o.Method == MethodBESA || o.Refine.Passes > 0 {
 			total += groups * 2 * float // Adam's moments
 		}

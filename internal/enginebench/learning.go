@@ -28,10 +28,8 @@ func (b *bench) block(s shape, section string, steps, masks bool) error {
 		}
 	}
 	for _, grid := range []besa.Grid{besa.GridNone, besa.GridSymmetric} {
-		o := besa.DefaultOptions()
-		o.Grid = grid
 		ref := window{kernel.NewMat[float32](s.tokens, s.config.Hidden)}
-		l, err := besa.NewLearning(b.ctx, besa.Job{Engine: engine, Block: block, In: window{x}, Ref: ref}, o)
+		l, err := besa.NewLearning(b.ctx, besa.Job{Engine: engine, Block: block, In: window{x}, Ref: ref}, learningOptions(grid))
 		if err != nil {
 			return err
 		}
@@ -43,6 +41,12 @@ func (b *bench) block(s shape, section string, steps, masks bool) error {
 		}
 	}
 	return nil
+}
+
+func learningOptions(grid besa.Grid) besa.Options {
+	o := besa.DefaultOptions()
+	o.Grid = grid
+	return o
 }
 
 func (b *bench) denseForward(s shape, section string, e *decoder.Engine[float32], block *decoder.Block[float32], x kernel.Mat[float32]) error {

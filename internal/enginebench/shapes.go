@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"besa/besa"
 	"besa/internal/decoder"
 	"besa/internal/kernel"
 )
@@ -51,17 +52,10 @@ func (b *bench) little() shape {
 	return smolLM2
 }
 
-// bytes estimates the memory of a step: weights, masked weights and gradients
-// in float32, ranks, activations and their gradients, allocation and optimiser.
+// bytes estimates the memory of a 4-bit step, which takes the most.
 func (s shape) bytes() int64 {
-	c := s.config
-	rows := 0
-	for l := range decoder.NumLinears {
-		r, _ := c.Shape(l)
-		rows += r
-	}
-	const candidates, perCandidate = 101, 4 + 4 // values of the allocation and of the optimiser
-	return int64(weights(c))*(3*4+2) + int64(s.tokens)*4*int64(9*c.Hidden+8*c.QDim()+5*c.FFN) + int64(rows)*candidates*perCandidate*4
+	const windows = 2 * 4 // of one window: what enters the block, and what leaves it dense
+	return besa.Footprint(s.config, s.tokens, learningOptions(besa.GridSymmetric)) + windows*int64(s.tokens)*int64(s.config.Hidden)
 }
 
 // ErrMemory marks a run that does not fit into memory.
