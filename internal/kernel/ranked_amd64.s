@@ -43,10 +43,10 @@ TEXT ·scatterAVX2(SB), NOSPLIT, $32-96
 	JMP  columnsEntry
 
 columns:
-	VMOVUPS    (CX)(DI*4), Y0
-	VMULPS     (DX)(DI*4), Y0, Y0
 	PREFETCHT0 1024(CX)(DI*4)
 	PREFETCHT0 1024(DX)(DI*4)
+	VMOVUPS    (CX)(DI*4), Y0
+	VMULPS     (DX)(DI*4), Y0, Y0
 	VMOVUPS    Y0, (SP)
 	MOVWQZX    (BX)(DI*2), R8
 	MOVL       (SP), R9
@@ -441,7 +441,7 @@ columnsEntry:
 
 // func scatterAVX512(dst []float32, w []float32, dw []float32, rank []uint16)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·scatterAVX512(SB), NOSPLIT, $64-96
+TEXT ·scatterAVX512(SB), NOSPLIT, $0-96
 	MOVQ dst_base+0(FP), AX
 	MOVQ w_base+24(FP), CX
 	MOVQ dw_base+48(FP), DX
@@ -451,60 +451,14 @@ TEXT ·scatterAVX512(SB), NOSPLIT, $64-96
 	JMP  columnsEntry
 
 columns:
-	VMOVUPS    (CX)(DI*4), Z0
-	VMULPS     (DX)(DI*4), Z0, Z0
-	PREFETCHT0 1024(CX)(DI*4)
-	PREFETCHT0 1024(DX)(DI*4)
-	VMOVUPS    Z0, (SP)
-	MOVWQZX    (BX)(DI*2), R8
-	MOVL       (SP), R9
-	MOVL       R9, (AX)(R8*4)
-	MOVWQZX    2(BX)(DI*2), R8
-	MOVL       4(SP), R9
-	MOVL       R9, (AX)(R8*4)
-	MOVWQZX    4(BX)(DI*2), R8
-	MOVL       8(SP), R9
-	MOVL       R9, (AX)(R8*4)
-	MOVWQZX    6(BX)(DI*2), R8
-	MOVL       12(SP), R9
-	MOVL       R9, (AX)(R8*4)
-	MOVWQZX    8(BX)(DI*2), R8
-	MOVL       16(SP), R9
-	MOVL       R9, (AX)(R8*4)
-	MOVWQZX    10(BX)(DI*2), R8
-	MOVL       20(SP), R9
-	MOVL       R9, (AX)(R8*4)
-	MOVWQZX    12(BX)(DI*2), R8
-	MOVL       24(SP), R9
-	MOVL       R9, (AX)(R8*4)
-	MOVWQZX    14(BX)(DI*2), R8
-	MOVL       28(SP), R9
-	MOVL       R9, (AX)(R8*4)
-	MOVWQZX    16(BX)(DI*2), R8
-	MOVL       32(SP), R9
-	MOVL       R9, (AX)(R8*4)
-	MOVWQZX    18(BX)(DI*2), R8
-	MOVL       36(SP), R9
-	MOVL       R9, (AX)(R8*4)
-	MOVWQZX    20(BX)(DI*2), R8
-	MOVL       40(SP), R9
-	MOVL       R9, (AX)(R8*4)
-	MOVWQZX    22(BX)(DI*2), R8
-	MOVL       44(SP), R9
-	MOVL       R9, (AX)(R8*4)
-	MOVWQZX    24(BX)(DI*2), R8
-	MOVL       48(SP), R9
-	MOVL       R9, (AX)(R8*4)
-	MOVWQZX    26(BX)(DI*2), R8
-	MOVL       52(SP), R9
-	MOVL       R9, (AX)(R8*4)
-	MOVWQZX    28(BX)(DI*2), R8
-	MOVL       56(SP), R9
-	MOVL       R9, (AX)(R8*4)
-	MOVWQZX    30(BX)(DI*2), R8
-	MOVL       60(SP), R9
-	MOVL       R9, (AX)(R8*4)
-	ADDQ       $0x10, DI
+	PREFETCHT0  1024(CX)(DI*4)
+	PREFETCHT0  1024(DX)(DI*4)
+	VMOVUPS     (CX)(DI*4), Z0
+	VMULPS      (DX)(DI*4), Z0, Z0
+	VPMOVZXWD   (BX)(DI*2), Z1
+	KXNORW      K1, K1, K1
+	VSCATTERDPS Z0, K1, (AX)(Z1*4)
+	ADDQ        $0x10, DI
 
 columnsEntry:
 	CMPQ DI, SI

@@ -107,17 +107,27 @@ func keep(s isa) {
 	end()
 }
 
-// scatter stores products one by one: there are no conflicts, since no rank
-// comes twice, and two stores a cycle are faster than the scatter instruction.
+// scatter stores products where their ranks say: no rank comes twice, so
+// there are no conflicts. AVX2 has no instruction for it and stores them one by one.
 func scatter(s isa) {
 	s.begin("scatter", "(dst, w, dw []float32, rank []uint16)", "is rankedKernels.scatter for whole registers.")
-	products := AllocLocal(s.bytes())
+	var products Mem
+	if !s.wide() {
+		products = AllocLocal(s.bytes())
+	}
 	dst, w, dw, rank := base("dst"), base("w"), base("dw"), base("rank")
 	s.wholeRow(Load(Param("w").Len(), GP64()).(GPVirtual), func(c columns) {
+		c.prefetch(w, dw)
 		v := s.vec()
 		VMOVUPS(c.floats(w), v)
 		VMULPS(c.floats(dw), v, v)
-		c.prefetch(w, dw)
+		if s.wide() {
+			r, all := s.vec(), K()
+			VPMOVZXWD(c.ranks(rank), r)
+			KXNORW(all, all, all)
+			VSCATTERDPS(v, all, Mem{Base: dst, Index: r, Scale: 4})
+			return
+		}
 		VMOVUPS(v, products)
 		for i := range s.lanes {
 			r, x := GP64(), GP32()
