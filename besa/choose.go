@@ -10,7 +10,7 @@ import (
 // needsHessians says whether the method weighs errors by the inputs'
 // correlations.
 func (o Options) needsHessians() bool {
-	return o.Method == MethodSparseGPT || o.Method == MethodBESA && o.Importance == ImportanceSparseGPT
+	return o.Refine.Solve || o.Method == MethodSparseGPT || o.Method == MethodBESA && o.Importance == ImportanceSparseGPT
 }
 
 // factorize factors the Hessians, where there are any, and drops them.

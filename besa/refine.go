@@ -9,13 +9,18 @@ import (
 	"besa/internal/kernel"
 )
 
-// Refine says how the survivors are tuned once a block's mask is final: Adam on
-// the surviving weights (and on the clipping strengths of the grid, through
-// which gradients pass straight) by the block's own reconstruction loss. The
-// last windows are held out; the state that does best on them is kept, which
-// may be the one before the first pass.
+// Refine says what is done for the survivors once a block's masks are final.
+//
+// Solve walks once through every layer's columns and moves the error of what
+// was pruned and rounded onto the survivors not yet visited (masked GPTQ).
+//
+// Tuning is Adam on the surviving weights (and on the clipping strengths of the
+// grid, through which gradients pass straight) by the block's own
+// reconstruction loss. The last windows are held out; the state that does best
+// on them is kept, which may be the one before the first pass.
 type Refine struct {
-	Passes    int     // over the calibration windows; 0: no refinement
+	Solve     bool
+	Passes    int     // of tuning over the calibration windows; 0: none
 	LR        float64 // Adam's step for weights at the start; it falls to a twentieth along a cosine
 	Reference Path    // what is reproduced
 }
@@ -47,9 +52,12 @@ const clipRefineLR = 0.005
 // heldOut is the number of windows that refinement does not see.
 func heldOut(windows int) int { return min(max(windows/16, 1), 8) }
 
-// refine tunes the survivors of a block whose masks are final. The block's own
+// refine improves the survivors of a block whose masks are final. The block's own
 // weights are overwritten: with a grid they are what is rounded to codes.
 func (s *session) refine(ctx context.Context) (*RefineResult, error) {
+	if s.opts.Refine.Solve {
+		s.solve()
+	}
 	n := s.In.Len() - heldOut(s.In.Len())
 	if s.opts.Refine.Passes == 0 || n < 1 {
 		return nil, nil

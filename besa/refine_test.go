@@ -117,6 +117,7 @@ func TestMethodsThreads(t *testing.T) {
 		"paper's loss":         func(o *Options) { o.Loss = LossPaper },
 		"plain softmax":        func(o *Options) { o.Plain = true },
 		"refined joint":        func(o *Options) { o.Refine.Passes, o.Grid = 1, GridSymmetric },
+		"solved":               func(o *Options) { o.Refine.Solve = true },
 		"wanda 4:8":            func(o *Options) { o.Method, o.Pattern = MethodWanda, Pattern{4, 8} },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -158,5 +159,28 @@ func TestSparseGPTBeatsWanda(t *testing.T) {
 	}
 	if errs[1] >= errs[0] {
 		t.Errorf("SparseGPT's error %g, Wanda's %g", errs[1], errs[0])
+	}
+}
+
+func TestSolveLowersTheError(t *testing.T) {
+	for _, grid := range []Grid{GridNone, GridSymmetric, GridAsymmetric} {
+		var errs [2]float64
+		var masks [2][]uint64
+		for i, solve := range []bool{false, true} {
+			opts := DefaultOptions()
+			opts.Method, opts.Grid, opts.Refine.Solve = MethodWanda, grid, solve
+			res, err := PruneBlock(t.Context(), tinyJob(t, 2), opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			errs[i], masks[i] = res.Error, res.Layers[decoder.Up].Mask
+			checkPruned(t, &res.Layers[decoder.Down])
+		}
+		if errs[1] > 0.95*errs[0] {
+			t.Errorf("grid %q: error %g solved, %g not", grid, errs[1], errs[0])
+		}
+		if !slices.Equal(masks[0], masks[1]) {
+			t.Errorf("grid %q: solving changed the mask", grid)
+		}
 	}
 }

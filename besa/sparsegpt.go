@@ -27,9 +27,7 @@ type sweep struct {
 	choose    func(lo, hi int)
 	m         int
 	chooseRow func(i, lo, hi int)
-	// store, when set, returns what is stored for survivor j of row i; start
-	// announces column j before it.
-	start func(i, j int)
+	// store, when set, returns what is stored for survivor j of row i.
 	store func(i, j int, w float32) float32
 }
 
@@ -59,9 +57,6 @@ func (s *sweep) row(i, lo, hi int, errs []float32) {
 	for j := lo; j < hi; j++ {
 		if s.chooseRow != nil && j%s.m == 0 {
 			s.chooseRow(i, j, min(j+s.m, s.w.Cols))
-		}
-		if s.start != nil {
-			s.start(i, j)
 		}
 		var stored float32
 		if keep[j] {

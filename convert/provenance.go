@@ -34,6 +34,9 @@ func methodEntries(m besa.Options) []entry {
 			entries = append(entries, entry{"besa.allocation.lr", m.LR})
 		}
 	}
+	if m.Refine.Solve {
+		entries = append(entries, entry{"besa.refinement.solve", true})
+	}
 	if m.Refine.Passes > 0 {
 		entries = append(entries,
 			entry{"besa.refinement.passes", uint32(m.Refine.Passes)},

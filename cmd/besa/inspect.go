@@ -147,6 +147,8 @@ func provenance(g *gguf.File) map[string]any {
 			values[kv.Key] = u
 		} else if v, ok := kv.Float(); ok {
 			values[kv.Key] = v
+		} else if b, ok := kv.Bool(); ok {
+			values[kv.Key] = b
 		}
 	}
 	return values

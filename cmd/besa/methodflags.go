@@ -8,19 +8,31 @@ import (
 	"besa/besa"
 )
 
+// refinement names what --refine does.
+type refinement string
+
+const (
+	refineOff   refinement = "off"
+	refineTune  refinement = "tune"       // Adam on the block's loss
+	refineSolve refinement = "solve"      // masked GPTQ
+	refineBoth  refinement = "solve+tune" // one after the other
+)
+
+var refinements = []refinement{refineOff, refineTune, refineSolve, refineBoth}
+
 // methodFlags are the flags that choose and tune the method; they are read
 // into options once all are parsed.
 type methodFlags struct {
 	options *besa.Options
 	pattern string
-	refine  bool
+	refine  refinement
 	passes  int
 	flags   *pflag.FlagSet
 }
 
 // bindMethod adds the method's flags to f.
 func bindMethod(f *pflag.FlagSet, o *besa.Options) *methodFlags {
-	m := &methodFlags{options: o, flags: f}
+	m := &methodFlags{options: o, flags: f, refine: refineOff}
 	choice(f, &o.Method, "method", "what chooses the weights to drop", besa.Methods)
 	f.Float64Var(&o.Sparsity, "sparsity", o.Sparsity, "fraction of weights to prune")
 	f.StringVar(&m.pattern, "pattern", "", "n:m masks such as 2:4 or 4:8 (pruned:group); wanda, magnitude and sparsegpt")
@@ -35,7 +47,8 @@ func bindMethod(f *pflag.FlagSet, o *besa.Options) *methodFlags {
 	f.Float64Var(&o.Lambda, "lambda", o.Lambda, "weight of the sparsity penalty")
 	f.BoolVar(&o.Plain, "plain-softmax", o.Plain, "no sigmoid before the softmax over candidates")
 	choice(f, &o.Reference, "reference", "inputs of the dense block whose output besa reproduces", besa.Paths)
-	f.BoolVar(&m.refine, "refine", false, "tune the survivors (and the clipping) once a block's masks are final")
+	choice(f, &m.refine, "refine", "what is done for the survivors once a block's masks are final; alone it means tune", refinements)
+	f.Lookup("refine").NoOptDefVal = string(refineTune)
 	f.IntVar(&m.passes, "refine-passes", defaultRefinePasses, "passes of --refine over the calibration windows")
 	f.Float64Var(&o.Refine.LR, "refine-lr", o.Refine.LR, "step of --refine at its start")
 	choice(f, &o.Refine.Reference, "refine-reference", "inputs of the dense block whose output --refine reproduces", besa.Paths)
@@ -49,13 +62,14 @@ const defaultRefinePasses = 8
 // complete derives what the flags say together.
 func (m *methodFlags) complete() error {
 	for _, name := range []string{"refine-passes", "refine-lr", "refine-reference"} {
-		if m.flags.Changed(name) && !m.refine {
-			return fmt.Errorf("--%s shapes the refinement: add --refine", name)
+		if m.flags.Changed(name) && m.refine != refineTune && m.refine != refineBoth {
+			return fmt.Errorf("--%s shapes the tuning of survivors: add --refine", name)
 		}
 	}
-	if m.refine {
+	if m.refine == refineTune || m.refine == refineBoth {
 		m.options.Refine.Passes = m.passes
 	}
+	m.options.Refine.Solve = m.refine == refineSolve || m.refine == refineBoth
 	pattern, err := besa.ParsePattern(m.pattern)
 	if err != nil {
 		return err
