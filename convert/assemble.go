@@ -30,28 +30,39 @@ func (r *runner) assemble(ctx context.Context) error {
 	}
 	r.report.Sparsity = 1 - float64(survivors)/float64(weights)
 	r.report.BitsPerWeight = 8 * float64(stored) / float64(weights)
+	r.outputs = []string{r.Output}
 	if !r.journal.named {
 		if err := r.write(ctx, blobs); err != nil {
 			return err
 		}
 	}
-	info, err := os.Stat(r.Output)
-	if err != nil {
-		return err
+	for _, path := range r.outputs {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		r.report.FileBytes += info.Size()
 	}
-	r.report.FileBytes = info.Size()
+	r.report.Parts = len(r.outputs)
 	return nil
 }
 
-// write writes the file and gives it its name.
+// write writes the file and gives it its name. Parts get theirs at once: only
+// all together are they a model.
 func (r *runner) write(ctx context.Context, blobs map[string]sparsefmt.Blob) error {
 	kvs, err := r.provenance()
 	if err != nil {
 		return err
 	}
-	if err := sparsefmt.Create(ctx, r.journal.path(outputName), r.model.File(), blobs, sparsefmt.CreateOptions{
-		Provenance: kvs, FileType: fileType(blobs),
-	}); err != nil {
+	opts := sparsefmt.CreateOptions{Provenance: kvs, FileType: fileType(blobs)}
+	if r.SplitMaxSize != 0 {
+		r.outputs, err = sparsefmt.CreateSplit(ctx, r.Output, r.SplitMaxSize, r.model.File(), blobs, opts)
+		if err == nil {
+			r.report.Output = r.outputs[0]
+		}
+		return err
+	}
+	if err := sparsefmt.Create(ctx, r.journal.path(outputName), r.model.File(), blobs, opts); err != nil {
 		return fmt.Errorf("write %s: %w", r.Output, err)
 	}
 	return r.journal.name(r.Output)

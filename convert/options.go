@@ -16,7 +16,10 @@ type Options struct {
 	Input  string
 	Output string
 	Force  bool // replace an existing output
-	Resume bool // continue where an interrupted conversion to this output stopped; else start afresh
+	// SplitMaxSize, if not 0, has the output written in parts of at most that
+	// many bytes of tensor data (see gguf.CreateSplit).
+	SplitMaxSize uint64
+	Resume       bool // continue where an interrupted conversion to this output stopped; else start afresh
 
 	Method      besa.Options
 	Targets     []Target // sparsities of single tensors; of those that mean the same the last counts
@@ -59,7 +62,8 @@ const (
 // Report is what a conversion did. Sizes are bytes.
 type Report struct {
 	Input         string        `json:"input"`
-	Output        string        `json:"output"`
+	Output        string        `json:"output"` // the first part of a split model
+	Parts         int           `json:"parts"`
 	Architecture  string        `json:"architecture"`
 	Method        string        `json:"method"`
 	Grid          string        `json:"grid,omitempty"`

@@ -19,7 +19,7 @@ import (
 )
 
 // ErrOutput marks an output path that must not be written.
-var ErrOutput = errors.New("output refused")
+var ErrOutput = gguf.ErrOutput
 
 // KeptError is an error after which the journal stays: the same conversion,
 // started again, continues.
@@ -79,6 +79,7 @@ type runner struct {
 	ref     besa.Windows  // scratch of the same size
 	dense   besa.Windows  // what enters it in the dense model; nil unless the method asks for it
 	spill   *disk.Scratch // where they lie, if not in memory
+	outputs []string      // the files that were written
 	work    work
 	report  Report
 }
@@ -128,32 +129,18 @@ func newRunner(o Options) (*runner, error) {
 // checkOutput refuses outputs that would destroy something, and follows links:
 // it is the file that a link leads to which is replaced.
 func checkOutput(o Options) (path string, err error) {
-	if gguf.SameFile(o.Input, o.Output) {
-		return "", fmt.Errorf("%w: %s is the input itself; choose another name with -o", ErrOutput, o.Output)
-	}
-	info, err := os.Stat(o.Output)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	split := o.SplitMaxSize != 0
+	if err := gguf.CheckOutput(o.Output, split, o.Force || !split, o.Input); err != nil {
 		return "", err
-	case info.IsDir():
-		return "", fmt.Errorf("%w: %s is a directory", ErrOutput, o.Output)
-	case !info.Mode().IsRegular():
-		return "", fmt.Errorf("%w: %s is no ordinary file", ErrOutput, o.Output)
-	default:
-		if path, err = filepath.EvalSymlinks(o.Output); err != nil || o.Force || o.Resume && outputIsDone(path) {
-			return path, err
-		}
-		tidyJournal(path)
-		return "", existing(o.Output)
 	}
-	dir := filepath.Dir(o.Output)
-	if info, err := os.Stat(dir); err != nil {
-		return "", fmt.Errorf("output folder: %w", err)
-	} else if !info.IsDir() {
-		return "", fmt.Errorf("%w: %s is no directory", ErrOutput, dir)
+	if _, err := os.Stat(o.Output); errors.Is(err, fs.ErrNotExist) {
+		return o.Output, nil
 	}
-	return o.Output, nil
+	if path, err = filepath.EvalSymlinks(o.Output); err != nil || o.Force || o.Resume && outputIsDone(path) {
+		return path, err
+	}
+	tidyJournal(path)
+	return "", existing(o.Output)
 }
 
 func existing(output string) error {

@@ -23,6 +23,7 @@ type convertOptions struct {
 	targets     []string
 	activations string
 	memory      byteSize
+	split       partSize
 	json        bool
 	quiet       bool
 }
@@ -51,6 +52,7 @@ with what is pruned. Embeddings, norms and the output head are copied as they ar
 	}
 	f := c.Flags()
 	f.StringVarP(&o.Output, "output", "o", "", "sparse GGUF to write (default: beside the input, named after method and sparsity)")
+	addSplitFlag(f, &o.split)
 	f.BoolVar(&o.Force, "force", false, "replace an existing output")
 	f.BoolVar(&o.Resume, "resume", true, "continue an interrupted conversion to the same output; --resume=false starts afresh")
 	f.BoolVar(&o.jointQ4, "joint-q4", false, "quantise the survivors to 4 bits, jointly with pruning")
@@ -75,6 +77,7 @@ with what is pruned. Embeddings, norms and the output head are copied as they ar
 // complete turns flags into options.
 func (o *convertOptions) complete(gridGiven bool) error {
 	o.Version = version
+	o.SplitMaxSize = uint64(o.split)
 	o.Memory, o.Activations = int64(o.memory), convert.Activations(o.activations)
 	if err := o.method.complete(); err != nil {
 		return err
@@ -114,7 +117,7 @@ func parseTarget(s string) (convert.Target, error) {
 // defaultOutput names the output after the input without its quantisation tag:
 // the last part of a GGUF's name is read as a stock quant, which ours is not.
 func defaultOutput(input string, m besa.Options) string {
-	base := strings.TrimSuffix(input, ".gguf")
+	base := partSuffix.ReplaceAllString(strings.TrimSuffix(input, ".gguf"), "")
 	if i := strings.LastIndexAny(base, ".-"); i > len(filepath.Dir(input)) && looksLikeQuant(base[i+1:]) {
 		base = base[:i]
 	}
@@ -167,8 +170,8 @@ func (o *convertOptions) run(ctx context.Context, std streams) error {
 }
 
 func printReport(std streams, r *convert.Report) {
-	fmt.Fprintf(std.out, "%s: %s, %.2f %% of block weights pruned, %.3f bits per block weight\n",
-		r.Output, size(r.FileBytes), 100*r.Sparsity, r.BitsPerWeight)
+	fmt.Fprintf(std.out, "%s: %s, %.2f %% of block weights pruned, %.3f bits per block weight%s\n",
+		r.Output, size(r.FileBytes), 100*r.Sparsity, r.BitsPerWeight, inParts(r.Parts))
 	fmt.Fprintf(std.out, "input %s; %d windows of %d tokens; %.1f s (%.0f GFLOP/s in blocks, %.0f %% of the peak), peak memory %s\n",
 		size(r.InputBytes), r.Samples, r.Tokens, r.Seconds, r.GFLOPS, r.PercentOfPeak, size(r.PeakRSS))
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -53,8 +52,6 @@ file is there until Ctrl-C, or until somebody unmounts DIR.`,
 	f.BoolVar(&o.quiet, "quiet", false, "say nothing but errors")
 	return c
 }
-
-var partSuffix = regexp.MustCompile(`-\d{5}-of-\d{5}$`)
 
 // mountedName is the expanded file's name after the sparse one's.
 func mountedName(input string) string {

@@ -29,6 +29,9 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("NO_COLOR", "1")
+			if path, ok := assets.Lookup(assets.GGUFSplit); ok {
+				env.Setenv("GGUF_SPLIT", path)
+			}
 			if dir, ok := assets.Lookup(assets.Llama); ok {
 				env.Setenv("BESA_LLAMA_LIB", dir)
 			}
@@ -59,12 +62,15 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// condition knows [llama]: whether llama.cpp's library is there, and [fuse]:
-// whether this machine can mount.
+// condition knows [llama] and [gguf-split]: whether llama.cpp's library and
+// that program are there, and [fuse]: whether this machine can mount.
 func condition(name string) (bool, error) {
 	switch name {
 	case "llama":
 		_, ok := assets.Lookup(assets.Llama)
+		return ok, nil
+	case "gguf-split":
+		_, ok := assets.Lookup(assets.GGUFSplit)
 		return ok, nil
 	case "fuse":
 		return canMount()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -49,6 +50,9 @@ func (s *partSize) String() string {
 
 // Type names the kind of value in the help.
 func (*partSize) Type() string { return "size" }
+
+// partSuffix is what the names of parts end in, before ".gguf".
+var partSuffix = regexp.MustCompile(`-\d{5}-of-\d{5}$`)
 
 // inParts says that a model is split, after a sentence about it.
 func inParts(n int) string {

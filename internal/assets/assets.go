@@ -18,6 +18,8 @@ const (
 	// Perplexity is llama.cpp's llama-perplexity; only fetch-assets.sh --tools
 	// provides it, so ask with [Lookup].
 	Perplexity = "tools/llama-perplexity"
+	// GGUFSplit is llama.cpp's llama-gguf-split; ask with [Lookup], too.
+	GGUFSplit = "tools/llama-gguf-split"
 )
 
 // Dir returns the folder of the assets: $BESA_TEST_ASSETS, else besa/assets in
