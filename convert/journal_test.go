@@ -159,7 +159,7 @@ func TestResumeRefusesAnotherConversion(t *testing.T) {
 func TestFingerprintKnowsEveryOption(t *testing.T) {
 	decided := map[string]string{
 		"Input": "by content", "Output": "no", "Force": "no", "Resume": "no", "Method": "field by field", "Targets": "yes",
-		"Calibration": "field by field", "Activations": "yes", "Threads": "no", "Version": "yes",
+		"Calibration": "field by field", "Activations": "yes", "Threads": "no", "Version": "yes", "SplitMaxSize": "no",
 		"Memory": "no", "SpillDir": "no", "OnEvent": "no",
 		"Path": "by content", "Samples": "yes", "Len": "yes", "Stride": "yes", "Seed": "yes",
 	}

@@ -17,15 +17,15 @@ import (
 // What is read is checked as far as that is needed to be safe. Checksums are
 // not compared: [Verify] does that for a whole file.
 type DenseReader struct {
-	file   *File
-	header []byte // with its padding
-	spans  []span
-	size   int64
-	chunks *chunkCache
+	file    *File
+	header  []byte // with its padding
+	extents []extent
+	size    int64
+	chunks  *chunkCache
 }
 
-// span is where a tensor lies in the expanded file.
-type span struct {
+// extent is where a tensor lies in the expanded file.
+type extent struct {
 	entry      *entry
 	start, end int64 // of its data, without padding
 	// Of a pruned tensor:
@@ -60,13 +60,13 @@ func (f *File) DenseReaderSize(cacheBytes int64) *DenseReader {
 	start := int64(len(d.header))
 	d.size = start + int64(offset)
 	for i, t := range tensors {
-		s := span{entry: &f.entries[i], start: start + int64(t.Offset)}
+		s := extent{entry: &f.entries[i], start: start + int64(t.Offset)}
 		s.end = s.start + int64(t.Bytes)
 		if rows, _, ok := f.Rows(t.Name); ok {
 			step := int64(rows.RowStep()) * int64(rows.RowBytes())
 			s.rows, s.chunk = rows, max(1, chunkTarget/step)*step
 		}
-		d.spans = append(d.spans, s)
+		d.extents = append(d.extents, s)
 	}
 	return d
 }
@@ -97,10 +97,10 @@ func (d *DenseReader) piece(p []byte, off int64) (int, error) {
 	if off < int64(len(d.header)) {
 		return copy(p, d.header[off:]), nil
 	}
-	i := sort.Search(len(d.spans), func(i int) bool { return d.spans[i].end > off })
+	i := sort.Search(len(d.extents), func(i int) bool { return d.extents[i].end > off })
 	next := d.size
-	if i < len(d.spans) {
-		s := &d.spans[i]
+	if i < len(d.extents) {
+		s := &d.extents[i]
 		if off >= s.start {
 			n, err := d.tensor(i, p[:min(int64(len(p)), s.end-off)], off-s.start)
 			if err != nil {
@@ -118,7 +118,7 @@ func (d *DenseReader) piece(p []byte, off int64) (int, error) {
 // tensor reads from tensor i at off: dense data as far as p goes, of a pruned
 // tensor one chunk at most.
 func (d *DenseReader) tensor(i int, p []byte, off int64) (int, error) {
-	s := &d.spans[i]
+	s := &d.extents[i]
 	if s.rows == nil {
 		err := gguf.GuardFault(func() error {
 			copy(p, d.file.g.Data(s.entry.stored)[off:])
@@ -139,7 +139,7 @@ func (d *DenseReader) tensor(i int, p []byte, off int64) (int, error) {
 }
 
 // expand writes whole rows, those that lie at off in the expanded tensor.
-func (s *span) expand(dst []byte, off int64) error {
+func (s *extent) expand(dst []byte, off int64) error {
 	size := int64(s.rows.RowBytes())
 	from, n := int(off/size), int(int64(len(dst))/size)
 	return gguf.GuardFault(func() error { return s.rows.ExpandRows(from, from+n, dst) })

@@ -25,10 +25,43 @@ func expandedBytes(t testing.TB, f *File) []byte {
 	return mustRead(t, path)
 }
 
+// eachLayout runs a test on the test model in every layout.
+func eachLayout(t *testing.T, test func(t *testing.T, f *File)) {
+	for _, layout := range []Layout{LayoutPlain, LayoutPacked} {
+		t.Run(layout.String(), func(t *testing.T) {
+			test(t, mustOpen(t, newTestModel().layout(t, layout)))
+		})
+	}
+}
+
+// layout creates the sparse file in a layout.
+func (s *testModel) layout(t testing.TB, layout Layout) (path string) {
+	t.Helper()
+	src, dir := s.opened(t)
+	path = filepath.Join(dir, "sparse.gguf")
+	blobs := map[string]Blob{}
+	for _, x := range s.tensors {
+		if m := s.pruned[x.Name]; m != nil {
+			blob, info, err := EncodeTensor(x.Name, x.Shape, m)
+			if err == nil && layout == LayoutPacked {
+				blob, info, err = Pack(blob, info)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			blobs[x.Name] = BlobOf(info, blob)
+		}
+	}
+	if err := Create(context.Background(), path, src, blobs, CreateOptions{Layout: layout}); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // small chunks, so that a small model has many of them.
 func smallChunks(d *DenseReader, steps int64) *DenseReader {
-	for i := range d.spans {
-		if s := &d.spans[i]; s.rows != nil {
+	for i := range d.extents {
+		if s := &d.extents[i]; s.rows != nil {
 			s.chunk = steps * int64(s.rows.RowStep()) * int64(s.rows.RowBytes())
 		}
 	}
@@ -37,9 +70,9 @@ func smallChunks(d *DenseReader, steps int64) *DenseReader {
 
 // Any read, across any border, gives the bytes of the expanded file, whatever
 // the cache holds.
-func TestDenseReaderIsTheExpandedFile(t *testing.T) {
-	_, path := newTestModel().sparse(t)
-	f := mustOpen(t, path)
+func TestDenseReaderIsTheExpandedFile(t *testing.T) { eachLayout(t, denseReaderIsTheExpandedFile) }
+
+func denseReaderIsTheExpandedFile(t *testing.T, f *File) {
 	want := expandedBytes(t, f)
 	for name, d := range map[string]*DenseReader{
 		"default":    f.DenseReader(),
@@ -58,7 +91,7 @@ func TestDenseReaderIsTheExpandedFile(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
 				off := rapid.Int64Range(0, d.Size()+2).Draw(t, "offset")
 				if rapid.Bool().Draw(t, "near a border") {
-					s := rapid.SampledFrom(d.spans).Draw(t, "tensor")
+					s := rapid.SampledFrom(d.extents).Draw(t, "tensor")
 					off = rapid.SampledFrom([]int64{s.start, s.end, int64(len(d.header))}).Draw(t, "border") + rapid.Int64Range(-3, 3).Draw(t, "from it")
 				}
 				checkRead(t, d, want, off, rapid.IntRange(0, 3000).Draw(t, "length"))
@@ -84,9 +117,9 @@ func checkRead(t interface{ Errorf(string, ...any) }, d *DenseReader, want []byt
 }
 
 // Many goroutines with a cache that is too small for them.
-func TestDenseReaderConcurrently(t *testing.T) {
-	_, path := newTestModel().sparse(t)
-	f := mustOpen(t, path)
+func TestDenseReaderConcurrently(t *testing.T) { eachLayout(t, denseReaderConcurrently) }
+
+func denseReaderConcurrently(t *testing.T, f *File) {
 	want := expandedBytes(t, f)
 	d := smallChunks(f.DenseReaderSize(4000), 1)
 	var wg sync.WaitGroup
@@ -101,30 +134,33 @@ func TestDenseReaderConcurrently(t *testing.T) {
 	wg.Wait()
 }
 
-// A damaged tile is an error with the tensor's name, every time; what lies
-// before it is read.
-func TestDenseReaderOfADamagedFile(t *testing.T) {
-	_, path := newTestModel().sparse(t)
-	f := mustOpen(t, path)
-	r, info, _ := f.Blob(symName)
+// A damaged tile or chunk is an error with the tensor's name, every time; what
+// lies before it is read.
+func TestDenseReaderOfADamagedFile(t *testing.T) { eachLayout(t, denseReaderOfADamagedFile) }
+
+func denseReaderOfADamagedFile(t *testing.T, f *File) {
 	g := f.GGUF()
 	stored, _ := g.Tensor(symName + Suffix)
-	raw, err := os.OpenFile(path, os.O_RDWR, 0)
+	at := g.DataOffset() + stored.Offset + stored.Bytes/2 // in a chunk of the packed layout
+	if rows, _, _ := f.Rows(symName); f.Layout() == LayoutPlain {
+		at = g.DataOffset() + stored.Offset + rows.(*Reader).firstTile() // its masks
+	}
+	raw, err := os.OpenFile(f.Path(), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	if _, err := raw.WriteAt([]byte{0xff, 0xff, 0xff, 0xff}, int64(g.DataOffset()+stored.Offset+r.firstTile())); err != nil {
+	if _, err := raw.WriteAt([]byte{0xff, 0xff, 0xff, 0xff}, int64(at)); err != nil {
 		t.Fatal(err)
 	}
 	d := f.DenseReader()
-	start := d.spans[f.byName[symName]].start
+	start := d.extents[f.byName[symName]].start
 	for range 2 {
 		p := make([]byte, 40)
 		n, err := d.ReadAt(p, start-32)
 		var re *RuleError
 		if n != 32 || !errors.As(err, &re) || re.Tensor != symName {
-			t.Errorf("%d bytes of %v, %v", n, info.Shape, err)
+			t.Errorf("%d bytes, %v", n, err)
 		}
 	}
 	if _, err := d.ReadAt(make([]byte, 1), -1); err == nil {
@@ -132,40 +168,43 @@ func TestDenseReaderOfADamagedFile(t *testing.T) {
 	}
 }
 
-// BenchmarkDenseReader reads a tensor of 32 Mi weights: in order, in pieces of
-// 1 MiB, and 4 KiB at random places.
+// BenchmarkDenseReader reads a tensor of 32 Mi weights, half of them pruned: in
+// order, in pieces of 1 MiB, and 4 KiB at random places, kept and not kept.
 func BenchmarkDenseReader(b *testing.B) {
-	f := mustOpen(b, benchFile(b))
-	d := f.DenseReader()
-	b.Run("sequential 1 MiB", func(b *testing.B) {
-		p := make([]byte, 1<<20)
-		b.SetBytes(d.Size())
-		for b.Loop() {
-			for off := int64(0); off < d.Size(); off += int64(len(p)) {
-				if _, err := d.ReadAt(p, off); err != nil && err != io.EOF {
-					b.Fatal(err)
+	for _, layout := range []Layout{LayoutPlain, LayoutPacked} {
+		f := mustOpen(b, benchModel().layout(b, layout))
+		b.Run(layout.String()+" in order", func(b *testing.B) {
+			d := f.DenseReader()
+			p := make([]byte, 1<<20)
+			b.SetBytes(d.Size())
+			for b.Loop() {
+				for off := int64(0); off < d.Size(); off += int64(len(p)) {
+					if _, err := d.ReadAt(p, off); err != nil && err != io.EOF {
+						b.Fatal(err)
+					}
 				}
 			}
+		})
+		for name, d := range map[string]*DenseReader{"kept": f.DenseReader(), "not kept": f.DenseReaderSize(1 << 20)} {
+			b.Run(layout.String()+" random "+name, func(b *testing.B) {
+				p := make([]byte, 4<<10)
+				b.SetBytes(int64(len(p)))
+				r := rand.New(rand.NewPCG(1, 2))
+				for b.Loop() {
+					if _, err := d.ReadAt(p, r.Int64N(d.Size()-int64(len(p)))); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
 		}
-	})
-	b.Run("random 4 KiB", func(b *testing.B) {
-		p := make([]byte, 4<<10)
-		b.SetBytes(int64(len(p)))
-		r := rand.New(rand.NewPCG(1, 2))
-		for b.Loop() {
-			if _, err := d.ReadAt(p, r.Int64N(d.Size()-int64(len(p)))); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+	}
 }
 
-// benchFile writes a sparse model of one tensor, 8192 × 4096, half of it pruned.
-func benchFile(b *testing.B) string {
+// benchModel has one tensor of 8192 × 4096 weights.
+func benchModel() *testModel {
 	s := &testModel{data: map[string][]byte{}, pruned: map[string]*Matrix{}}
 	m := &Matrix{Coding: CodingQ4Sym, Group: 128}
 	s.add("w", []uint64{4096, 8192}, m)
 	fillMatrix(m, 3, func(int) float64 { return 0.5 })
-	_, path := s.sparse(b)
-	return path
+	return s
 }
