@@ -83,6 +83,7 @@ func (r *runner) provenance() ([]gguf.KV, error) {
 		entry{"besa.sparsity.target", m.Sparsity},
 		entry{"besa.sparsity.achieved", r.report.Sparsity},
 		entry{"besa.seed", c.Seed},
+		entry{"besa.precision", string(r.Precision)},
 		entry{"besa.calibration.name", filepath.Base(c.Path)},
 		entry{"besa.calibration.sha256", r.hash},
 		entry{"besa.calibration.windows", uint32(c.Samples)},

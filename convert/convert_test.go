@@ -3,12 +3,15 @@ package convert
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"besa/besa"
+	"besa/gguf"
 	"besa/internal/demomodel"
+	"besa/internal/kernel"
 )
 
 // demo is a short conversion of the demo model, into a folder of its own.
@@ -17,7 +20,7 @@ func demo(t *testing.T, change func(*Options)) Options {
 	dir := t.TempDir()
 	o := Options{
 		Input: filepath.Join(dir, "model.gguf"), Output: filepath.Join(dir, "out.gguf"), Resume: true,
-		Method: besa.DefaultOptions(), Threads: 2, Version: "test",
+		Method: besa.DefaultOptions(), Threads: 2, Version: "test", Precision: PrecisionFP32,
 		Calibration: Calibration{Path: filepath.Join(dir, "calib.txt"), Samples: 5, Len: 32, Seed: 1},
 	}
 	o.Method.Grid = besa.GridSymmetric
@@ -94,6 +97,7 @@ func TestSameBytes(t *testing.T) {
 	small := func(o *Options) { o.Calibration.Samples, o.Calibration.Len = 40, 64 } // 5 MiB of activations
 	for name, variant := range map[string]func(*Options){
 		"joint":       func(o *Options) {},
+		"joint, bf16": func(o *Options) { o.Precision = PrecisionBF16 },
 		"unquantised": func(o *Options) { o.Method.Grid = besa.GridNone },
 		"asymmetric":  func(o *Options) { o.Method.Grid = besa.GridAsymmetric },
 		"bf16":        func(o *Options) { small(o); o.Activations = ActivationsBF16; o.Method.Method = besa.MethodWanda },
@@ -122,6 +126,43 @@ func TestSameBytes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPrecision: what is asked for is what is used and what report and file
+// say; auto is bf16 where the CPU has it.
+func TestPrecision(t *testing.T) {
+	auto := PrecisionFP32
+	if kernel.NativeBF16() {
+		auto = PrecisionBF16
+	}
+	files := map[Precision][]byte{}
+	for _, tc := range []struct{ asked, used Precision }{{PrecisionFP32, PrecisionFP32}, {PrecisionBF16, PrecisionBF16}, {PrecisionAuto, auto}, {"", auto}} {
+		o := demo(t, func(o *Options) { o.Precision = tc.asked })
+		data, report := run(t, o)
+		if report.Precision != tc.used {
+			t.Errorf("%q: the report says %q", tc.asked, report.Precision)
+		}
+		f, err := gguf.Open(o.Output)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if said, _ := f.String("besa.precision"); said != string(tc.used) {
+			t.Errorf("%q: the file says %q", tc.asked, said)
+		}
+		if files[tc.used] == nil {
+			files[tc.used] = data
+		}
+		if !bytes.Equal(data, files[tc.used]) {
+			t.Errorf("%q is not %q", tc.asked, tc.used)
+		}
+	}
+	if bytes.Equal(files[PrecisionFP32], files[PrecisionBF16]) {
+		t.Error("bf16 changes nothing")
+	}
+	if _, err := Run(t.Context(), demo(t, func(o *Options) { o.Precision = "fp8" })); !errors.Is(err, besa.ErrOptions) {
+		t.Errorf("fp8: %v", err)
 	}
 }
 

@@ -31,6 +31,7 @@ func (r *runner) fingerprint() (fingerprint, error) {
 	fp := fingerprint{
 		{"version of besa", r.Version},
 		{"kernel (BESA_KERNEL)", kernel.Implementation()},
+		{"precision", string(r.Precision)},
 		{"size of the model", fmt.Sprint(r.model.File().Size())},
 		{"header of the model", header},
 		{"weights of the model", weights},

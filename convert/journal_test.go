@@ -113,9 +113,10 @@ func TestResumeRefusesAnotherConversion(t *testing.T) {
 		change func(*testing.T, *Options)
 		want   string
 	}{
-		"seed":    {func(_ *testing.T, o *Options) { o.Calibration.Seed = 7 }, "seed (1 then, 7 now)"},
-		"method":  {func(_ *testing.T, o *Options) { o.Method.Sparsity = 0.6 }, "sparsity (0.5 then, 0.6 now)"},
-		"version": {func(_ *testing.T, o *Options) { o.Version = "newer" }, "version of besa (test then, newer now)"},
+		"seed":      {func(_ *testing.T, o *Options) { o.Calibration.Seed = 7 }, "seed (1 then, 7 now)"},
+		"precision": {func(_ *testing.T, o *Options) { o.Precision = PrecisionBF16 }, "precision (fp32 then, bf16 now)"},
+		"method":    {func(_ *testing.T, o *Options) { o.Method.Sparsity = 0.6 }, "sparsity (0.5 then, 0.6 now)"},
+		"version":   {func(_ *testing.T, o *Options) { o.Version = "newer" }, "version of besa (test then, newer now)"},
 		"weights": {func(t *testing.T, o *Options) {
 			data, err := os.ReadFile(o.Input)
 			if err != nil {
@@ -159,7 +160,7 @@ func TestResumeRefusesAnotherConversion(t *testing.T) {
 func TestFingerprintKnowsEveryOption(t *testing.T) {
 	decided := map[string]string{
 		"Input": "by content", "Output": "no", "Force": "no", "Resume": "no", "Method": "field by field", "Targets": "yes",
-		"Calibration": "field by field", "Activations": "yes", "Threads": "no", "Version": "yes", "SplitMaxSize": "no",
+		"Calibration": "field by field", "Activations": "yes", "Precision": "yes", "Threads": "no", "Version": "yes", "SplitMaxSize": "no",
 		"Memory": "no", "SpillDir": "no", "OnEvent": "no",
 		"Path": "by content", "Samples": "yes", "Len": "yes", "Stride": "yes", "Seed": "yes",
 	}

@@ -25,6 +25,7 @@ type Options struct {
 	Targets     []Target // sparsities of single tensors; of those that mean the same the last counts
 	Calibration Calibration
 	Activations Activations // format in which hidden states wait between blocks; empty: fp32
+	Precision   Precision   // of matrix products; empty: auto
 	Threads     int         // 0: all
 	Version     string      // of the tool, for the file's metadata
 
@@ -78,10 +79,11 @@ type Report struct {
 	Seed          uint64        `json:"seed"`
 	Threads       int           `json:"threads"`
 	Kernel        string        `json:"kernel"`
+	Precision     Precision     `json:"precision"` // of the matrix products: fp32 or bf16
 	Seconds       float64       `json:"seconds"`
 	PruneSeconds  float64       `json:"prune_seconds"`
 	GFLOPS        float64       `json:"gflops"`          // 10·P·T floating-point operations over the time in blocks
-	PeakGFLOPS    float64       `json:"peak_gflops"`     // what the kernels' multiply-adds reach on registers, measured in this run
+	PeakGFLOPS    float64       `json:"peak_gflops"`     // what the kernels' fp32 multiply-adds reach on registers, measured in this run
 	PercentOfPeak float64       `json:"percent_of_peak"` // of the one, the other
 	PeakRSS       int64         `json:"peak_rss_bytes"`
 	PeakAnonymous int64         `json:"peak_anonymous_bytes"` // of it, what is no file's; 0: not known on this system

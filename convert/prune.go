@@ -30,6 +30,7 @@ func (r *runner) prune(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	eng.Precision = r.Precision.kernel()
 	// Going once more through a finished block is one pass of those that pruning it takes.
 	pass := 2 / r.flopsPerWeight()
 	r.work.total = 0

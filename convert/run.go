@@ -50,6 +50,9 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 		return nil, err
 	}
 	defer limitHeap(r.Memory)()
+	if r.Precision == PrecisionBF16 && !kernel.NativeBF16() {
+		r.event(Event{Message: "bf16 products are slow here, without instructions for them: --precision=fp32 is faster"})
+	}
 	meter := startUsageMeter()
 	defer meter.close()
 	defer func() { err = r.close(err) }()
@@ -92,8 +95,11 @@ func newRunner(o Options) (*runner, error) {
 	if err := errors.Join(o.Method.Validate(), o.Activations.validate()); err != nil {
 		return nil, err
 	}
-	named := o.Output
 	var err error
+	if o.Precision, err = o.Precision.resolve(); err != nil {
+		return nil, err
+	}
+	named := o.Output
 	if o.Output, err = checkOutput(o); err != nil {
 		return nil, err
 	}
@@ -122,6 +128,7 @@ func newRunner(o Options) (*runner, error) {
 	r.report = Report{
 		Input: o.Input, Output: named, Architecture: m.Arch, Method: string(o.Method.Method), Grid: string(o.Method.Grid),
 		Target: o.Method.Sparsity, InputBytes: m.File().Size(), Seed: o.Calibration.Seed, Threads: o.Threads, Kernel: kernel.Implementation(),
+		Precision: o.Precision,
 	}
 	return r, nil
 }

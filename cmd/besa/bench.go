@@ -68,9 +68,13 @@ func printBench(out io.Writer, r *enginebench.Report) error {
 		unit     string
 	}{
 		{"fp32 multiply-adds", p.FP32One, p.FP32, "GFLOP/s"},
+		{"bf16 multiply-adds", p.BF16One, p.BF16, "GFLOP/s"},
 		{"memory, read", p.ReadOne, p.Read, "GB/s"},
 		{"memory, copy", p.CopyOne, p.Copy, "GB/s, read and written"},
 	} {
+		if l.all == 0 {
+			continue // the CPU cannot
+		}
 		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%s\t\n", l.name, l.one, l.all, l.unit)
 	}
 	if err := w.Flush(); err != nil {

@@ -30,7 +30,7 @@ type convertOptions struct {
 
 func newConvert(std streams) *cobra.Command {
 	o := &convertOptions{}
-	o.Method = besa.DefaultOptions()
+	o.Method, o.Precision = besa.DefaultOptions(), convert.PrecisionAuto
 	c := &cobra.Command{
 		Use:   "convert MODEL.gguf",
 		Short: "prune (and quantise) a model into a sparse GGUF",
@@ -69,6 +69,7 @@ with what is pruned. Embeddings, norms and the output head are copied as they ar
 	f.Var(&o.memory, "memory", "memory to keep within, such as 8GiB; past it activations go to a spill file (default: 3/4 of what the system or its cgroup has)")
 	f.StringVar(&o.SpillDir, "spill-dir", "", "folder for the spill file (default: that of the output)")
 	f.StringVar(&o.activations, "activations", string(convert.ActivationsFP32), "format of activations between blocks: fp32, or bf16 in half the room")
+	choice(f, &o.Precision, "precision", "arithmetic of matrix products; auto is bf16 where the CPU has instructions for it", convert.Precisions)
 	f.BoolVar(&o.json, "json", false, "print the report as JSON")
 	f.BoolVar(&o.quiet, "quiet", false, "no progress")
 	return c
@@ -172,6 +173,6 @@ func (o *convertOptions) run(ctx context.Context, std streams) error {
 func printReport(std streams, r *convert.Report) {
 	fmt.Fprintf(std.out, "%s: %s, %.2f %% of block weights pruned, %.3f bits per block weight%s\n",
 		r.Output, size(r.FileBytes), 100*r.Sparsity, r.BitsPerWeight, inParts(r.Parts))
-	fmt.Fprintf(std.out, "input %s; %d windows of %d tokens; %.1f s (%.0f GFLOP/s in blocks, %.0f %% of the peak), peak memory %s\n",
-		size(r.InputBytes), r.Samples, r.Tokens, r.Seconds, r.GFLOPS, r.PercentOfPeak, size(r.PeakRSS))
+	fmt.Fprintf(std.out, "input %s; %d windows of %d tokens; %.1f s (%.0f GFLOP/s in blocks, %.0f %% of the fp32 peak, products in %s), peak memory %s\n",
+		size(r.InputBytes), r.Samples, r.Tokens, r.Seconds, r.GFLOPS, r.PercentOfPeak, r.Precision, size(r.PeakRSS))
 }

@@ -30,18 +30,16 @@ func (b *bench) attention() error {
 		{"backward", "gradients of q, k and v; probabilities are computed again", backward,
 			backwardFLOPs(c, s.tokens) + attentionFLOPs(c, s.tokens, 5)},
 	} {
-		if m.run(); err == nil { // warm up
-			t := best(3, m.run)
-			b.add(Row{
-				Section: "attention", Name: s.text() + ", " + m.name, Precision: "fp32",
-				Seconds: t, Rate: m.flops / t / 1e9, Unit: "GFLOP/s", Peak: peakFP32, Hint: m.hint,
-			})
-		}
-		if err != nil {
-			return err
-		}
-		if err := b.ctx.Err(); err != nil {
-			return err
+		for _, e.Precision = range precisions() {
+			if m.run(); err == nil { // warm up
+				b.arithmetic(e.Precision, "attention", s.text()+", "+m.name, m.flops, best(3, m.run), m.hint)
+			}
+			if err != nil {
+				return err
+			}
+			if err := b.ctx.Err(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

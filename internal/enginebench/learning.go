@@ -28,13 +28,16 @@ func (b *bench) block(s shape, section string, steps, masks bool) error {
 		}
 	}
 	for _, grid := range []besa.Grid{besa.GridNone, besa.GridSymmetric} {
+		engine.Precision = kernel.FP32
 		ref := window{kernel.NewMat[float32](s.tokens, s.config.Hidden)}
 		l, err := besa.NewLearning(b.ctx, besa.Job{Engine: engine, Block: block, In: window{x}, Ref: ref}, learningOptions(grid))
 		if err != nil {
 			return err
 		}
-		if err := b.step(s, section, grid, l, steps); err != nil {
-			return err
+		for _, engine.Precision = range precisions() {
+			if err := b.step(s, section, grid, l, engine.Precision, steps); err != nil {
+				return err
+			}
 		}
 		if masks {
 			b.masks(s, grid, l)
@@ -53,30 +56,24 @@ func (b *bench) denseForward(s shape, section string, e *decoder.Engine[float32]
 	acts := e.NewActivations()
 	var err error
 	forward := func() { err = e.Forward(block, x, acts) }
-	if forward(); err != nil { // warm up
-		return err
+	for _, e.Precision = range precisions() {
+		if forward(); err != nil { // warm up
+			return err
+		}
+		flops := forwardFLOPs(s.config, s.tokens) + attentionFLOPs(s.config, s.tokens, 2)
+		b.arithmetic(e.Precision, section, s.text()+", dense forward", flops, best(s.repeat(), forward), "the reference output that a step compares with")
 	}
-	t := best(2, forward)
-	flops := forwardFLOPs(s.config, s.tokens) + attentionFLOPs(s.config, s.tokens, 2)
-	b.add(Row{
-		Section: section, Name: s.text() + ", dense forward", Precision: "fp32",
-		Seconds: t, Rate: flops / t / 1e9, Unit: "GFLOP/s", Peak: peakFP32, Hint: "the reference output that a step compares with",
-	})
 	return err
 }
 
 // step takes single steps, the first of which warms up and gives the mask
 // operator gradients to work on.
-func (b *bench) step(s shape, section string, grid besa.Grid, l *besa.Learning, report bool) error {
+func (b *bench) step(s shape, section string, grid besa.Grid, l *besa.Learning, p kernel.Precision, report bool) error {
 	_, err := l.Step(0)
 	if err != nil || !report {
 		return err
 	}
-	repeat := 2
-	if s.tokens <= 512 {
-		repeat = 10 // short ones
-	}
-	t := best(repeat, func() {
+	t := best(s.repeat(), func() {
 		if err == nil && b.ctx.Err() == nil {
 			_, err = l.Step(0)
 		}
@@ -85,11 +82,8 @@ func (b *bench) step(s shape, section string, grid besa.Grid, l *besa.Learning, 
 		err = b.ctx.Err()
 	}
 	flops := forwardFLOPs(s.config, s.tokens) + backwardFLOPs(s.config, s.tokens) + attentionFLOPs(s.config, s.tokens, 2+5)
-	b.add(Row{
-		Section: section, Name: s.text() + ", BESA step" + gridText(grid), Precision: "fp32",
-		Seconds: t, Rate: flops / t / 1e9, Unit: "GFLOP/s", Peak: peakFP32,
-		Hint: "masks, forward, backward, optimiser on one window; counts the products, attention's included",
-	})
+	b.arithmetic(p, section, s.text()+", BESA step"+gridText(grid), flops, t,
+		"masks, forward, backward, optimiser on one window; counts the products, attention's included")
 	return err
 }
 

@@ -9,8 +9,29 @@ import (
 // keys of Peaks that rows refer to.
 const (
 	peakFP32 = "fp32_gflops"
+	peakBF16 = "bf16_gflops"
 	peakRead = "read_gbytes_per_second"
 )
+
+// precisions are those that this CPU has instructions for.
+func precisions() []kernel.Precision {
+	if kernel.NativeBF16() {
+		return []kernel.Precision{kernel.FP32, kernel.BF16}
+	}
+	return []kernel.Precision{kernel.FP32}
+}
+
+// arithmetic adds a row whose rate, of products in a precision, is flops over seconds.
+func (b *bench) arithmetic(p kernel.Precision, section, name string, flops, seconds float64, hint string) {
+	r := Row{
+		Section: section, Name: name, Precision: p.String(), Hint: hint,
+		Seconds: seconds, Rate: flops / seconds / 1e9, Unit: "GFLOP/s", Peak: peakFP32,
+	}
+	if p == kernel.BF16 {
+		r.Peak = peakBF16
+	}
+	b.add(r)
+}
 
 // peakTime is how long a peak is measured.
 func (b *bench) peakTime() time.Duration {
@@ -23,7 +44,7 @@ func (b *bench) peakTime() time.Duration {
 // peaks measures the machine before anything else runs.
 func (b *bench) peaks() {
 	p := &b.report.Peaks
-	b.arithmetic()
+	b.arithmeticPeaks()
 	one := kernel.NewPool(1)
 	defer one.Close()
 	m := b.newMemory()
@@ -31,23 +52,27 @@ func (b *bench) peaks() {
 	p.Read, p.Copy = m.read(b.pool), m.copy(b.pool)
 }
 
-// arithmetic raises the arithmetic peaks to what is measured now: other work
+// arithmeticPeaks raises the arithmetic peaks to what is measured now: other work
 // on the machine, which rows share, only ever lowers one measurement.
-func (b *bench) arithmetic() {
+func (b *bench) arithmeticPeaks() {
 	p := &b.report.Peaks
 	p.FP32One = max(p.FP32One, kernel.PeakGFLOPS(b.peakTime(), 1))
 	p.FP32 = max(p.FP32, p.FP32One, kernel.PeakGFLOPS(b.peakTime(), b.pool.Threads()))
+	p.BF16One = max(p.BF16One, kernel.PeakBF16GFLOPS(b.peakTime(), 1))
+	p.BF16 = max(p.BF16, p.BF16One, kernel.PeakBF16GFLOPS(b.peakTime(), b.pool.Threads()))
 }
 
 // finish measures the arithmetic peaks once more and relates all rows to the
 // highest figures.
 func (b *bench) finish() {
-	b.arithmetic()
+	b.arithmeticPeaks()
 	for i := range b.report.Rows {
 		r := &b.report.Rows[i]
 		switch r.Peak {
 		case peakFP32:
 			r.Percent = 100 * r.Rate / b.report.Peaks.FP32
+		case peakBF16:
+			r.Percent = 100 * r.Rate / b.report.Peaks.BF16
 		case peakRead:
 			r.Percent = 100 * r.Rate / b.report.Peaks.Read
 		}

@@ -17,22 +17,22 @@ func (b *bench) products() error {
 		w := randomMatrix(b.pool, l.out, l.in, 1)
 		for _, p := range []struct {
 			name, hint string
-			run        func()
+			form       kernel.Form
+			c, a, b    kernel.Mat[float32]
 		}{
-			{"forward", "outputs = inputs · weightsᵀ", func() { kernel.MulNT(b.pool, y, x, w, false) }},
-			{"input gradient", "gradient of the inputs = that of the outputs · weights", func() { kernel.MulNN(b.pool, x, y, w, false) }},
-			{"weight gradient", "gradient of the weights = that of the outputsᵀ · inputs", func() { kernel.MulTN(b.pool, w, y, x, false) }},
+			{"forward", "outputs = inputs · weightsᵀ", kernel.NT, y, x, w},
+			{"input gradient", "gradient of the inputs = that of the outputs · weights", kernel.NN, x, y, w},
+			{"weight gradient", "gradient of the weights = that of the outputsᵀ · inputs", kernel.TN, w, y, x},
 		} {
-			if err := b.ctx.Err(); err != nil {
-				return err
+			for _, precision := range precisions() {
+				if err := b.ctx.Err(); err != nil {
+					return err
+				}
+				run := func() { kernel.MatMul(b.pool, p.form, precision, p.c, p.a, p.b, false) }
+				run() // warm up
+				flops := 2 * float64(n) * float64(l.in) * float64(l.out)
+				b.arithmetic(precision, "gemm", fmt.Sprintf("%d tokens × %d → %d, %s", n, l.in, l.out, p.name), flops, best(3, run), p.hint)
 			}
-			p.run() // warm up
-			t := best(3, p.run)
-			flops := 2 * float64(n) * float64(l.in) * float64(l.out)
-			b.add(Row{
-				Section: "gemm", Name: fmt.Sprintf("%d tokens × %d → %d, %s", n, l.in, l.out, p.name), Precision: "fp32",
-				Seconds: t, Rate: flops / t / 1e9, Unit: "GFLOP/s", Peak: peakFP32, Hint: p.hint,
-			})
 		}
 	}
 	return nil

@@ -38,6 +38,8 @@ type Report struct {
 type Peaks struct {
 	FP32    float64 `json:"fp32_gflops"`
 	FP32One float64 `json:"fp32_gflops_one_thread"`
+	BF16    float64 `json:"bf16_gflops"` // 0: the CPU has no instructions for it
+	BF16One float64 `json:"bf16_gflops_one_thread"`
 	Read    float64 `json:"read_gbytes_per_second"`
 	ReadOne float64 `json:"read_gbytes_per_second_one_thread"`
 	Copy    float64 `json:"copy_gbytes_per_second"` // bytes read and written

@@ -19,6 +19,14 @@ type shape struct {
 
 func (s shape) text() string { return fmt.Sprintf("%s, %d tokens", s.name, s.tokens) }
 
+// repeat is how often a step is taken: short ones more often.
+func (s shape) repeat() int {
+	if s.tokens <= 512 {
+		return 10
+	}
+	return 2
+}
+
 func llama(name string, hidden, ffn, heads, kvHeads, tokens int) shape {
 	return shape{name, decoder.Config{
 		Hidden: hidden, FFN: ffn, Heads: heads, KVHeads: kvHeads, HeadDim: hidden / heads,
