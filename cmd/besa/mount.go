@@ -104,7 +104,7 @@ func (o *mountOptions) announce(std streams, r mountResult) error {
 	case o.json:
 		return printJSON(std.out, r)
 	case !o.quiet:
-		_, err := fmt.Fprintf(std.out, "%s: %s, there until Ctrl-C (or fusermount3 -u %s)\n", r.Path, size(r.FileBytes), o.dir)
+		_, err := fmt.Fprintf(std.out, "%s: %s, there until Ctrl-C (or %s)\n", r.Path, size(r.FileBytes), mount.UnmountCommand(o.dir, false))
 		return err
 	}
 	return nil
@@ -129,7 +129,7 @@ func (o *mountOptions) serve(ctx context.Context, std streams, m *mount.Mount) {
 			return
 		}
 		if !told {
-			fmt.Fprintf(std.err, "besa: %v; it goes when the last program lets go of it (at once: fusermount3 -u -z %s)\n", err, o.dir)
+			fmt.Fprintf(std.err, "besa: %v; it goes when the last program lets go of it (at once: %s)\n", err, mount.UnmountCommand(o.dir, true))
 			told = true
 		}
 		select {

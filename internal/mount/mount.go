@@ -10,6 +10,8 @@ package mount
 import (
 	"errors"
 	"io"
+	"os"
+	"runtime"
 	"time"
 )
 
@@ -40,4 +42,20 @@ type Options struct {
 	AllowOther bool
 	// OnError is told of errors of File.Data, from any goroutine.
 	OnError func(error)
+}
+
+// UnmountCommand is what a user types to take away a mount on dir from
+// outside; lazily also while it is in use.
+func UnmountCommand(dir string, lazily bool) string {
+	switch root := os.Geteuid() == 0; {
+	case runtime.GOOS != "linux":
+		return "umount " + dir
+	case root && lazily:
+		return "umount -l " + dir
+	case root:
+		return "umount " + dir
+	case lazily:
+		return "fusermount3 -u -z " + dir
+	}
+	return "fusermount3 -u " + dir
 }

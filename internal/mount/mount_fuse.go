@@ -23,6 +23,7 @@ import (
 // Mount is a directory with one file in it, served by this process.
 type Mount struct {
 	server *fuse.Server
+	gone   chan struct{} // closed when the directory is unmounted
 	dir    string
 	path   string
 }
@@ -58,25 +59,56 @@ func New(dir string, f File, o Options) (*Mount, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: mount on %s: %w", ErrUnavailable, dir, trimmed(err))
 	}
-	return &Mount{server, dir, filepath.Join(dir, f.Name)}, nil
+	m := &Mount{server, make(chan struct{}), dir, filepath.Join(dir, f.Name)}
+	go func() {
+		server.Wait()
+		close(m.gone)
+	}()
+	return m, nil
 }
 
 // Path is the file's name.
 func (m *Mount) Path() string { return m.path }
 
 // Wait returns when the directory has been unmounted, by whomever.
-func (m *Mount) Wait() { m.server.Wait() }
+func (m *Mount) Wait() { <-m.gone }
 
-// Unmount takes the file away, or fails with ErrBusy while it is in use.
+// Unmount takes the file away, or fails with ErrBusy while it is in use. What
+// is unmounted already is no error.
 func (m *Mount) Unmount() error {
-	err := m.server.Unmount()
+	err := unmount(m.dir, m.gone)
 	switch {
 	case err == nil:
+		m.Wait()
 		return nil
-	case strings.Contains(err.Error(), "busy"): // so says the helper program
+	case errors.Is(err, syscall.EBUSY):
+		return fmt.Errorf("%w: %s", ErrBusy, m.dir)
+	}
+	// What this user may not do, the helper program may.
+	switch err = m.server.Unmount(); {
+	case err == nil:
+		return nil
+	case strings.Contains(err.Error(), "busy"): // so it says
 		return fmt.Errorf("%w: %s", ErrBusy, m.dir)
 	}
 	return fmt.Errorf("unmount %s: %w", m.dir, trimmed(err))
+}
+
+// unmount is the system call, a few times while the kernel still closes files,
+// unless it has happened already.
+func unmount(dir string, gone <-chan struct{}) error {
+	for wait := 5 * time.Millisecond; ; wait *= 2 {
+		select {
+		case <-gone:
+			return nil
+		default:
+		}
+		err := syscall.Unmount(dir, 0)
+		if !errors.Is(err, syscall.EBUSY) || wait > 40*time.Millisecond {
+			return err
+		}
+		time.Sleep(wait)
+	}
 }
 
 // trimmed makes one line of what the helper program says.
@@ -86,13 +118,16 @@ func trimmed(err error) error {
 
 func checkDir(dir string) error {
 	entries, err := os.ReadDir(dir)
+	if errors.Is(err, syscall.ENOTCONN) && removeStale(dir) {
+		entries, err = os.ReadDir(dir)
+	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%w: the directory %s does not exist; make it first", ErrDirectory, dir)
 	case errors.Is(err, syscall.ENOTDIR):
 		return fmt.Errorf("%w: %s is no directory", ErrDirectory, dir)
 	case errors.Is(err, syscall.ENOTCONN):
-		return fmt.Errorf("%w: %s is left from a mount whose program died; run: fusermount3 -u %s", ErrDirectory, dir, dir)
+		return fmt.Errorf("%w: %s is left from a mount whose program died; run: %s", ErrDirectory, dir, UnmountCommand(dir, true))
 	case err != nil:
 		return err
 	case len(entries) > 0:
@@ -126,12 +161,18 @@ func available() error {
 	if os.Geteuid() == 0 {
 		return nil
 	}
+	_, err = helperProgram()
+	return err
+}
+
+// helperProgram is the program that mounts and unmounts for those who may not.
+func helperProgram() (string, error) {
 	for _, name := range helpers {
-		if _, err := exec.LookPath(name); err == nil {
-			return nil
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
 		}
 	}
-	return fmt.Errorf("%w: the program fusermount3 is missing; install the package fuse3", ErrUnavailable)
+	return "", fmt.Errorf("%w: the program fusermount3 is missing; install the package fuse3", ErrUnavailable)
 }
 
 // rootNode is the directory.

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -27,11 +29,12 @@ func testFile() (File, []byte) {
 	return File{Name: "model.gguf", Size: int64(len(b)), ModTime: time.Unix(1e9, 5000), Data: bytes.NewReader(b)}, b
 }
 
-// mounted mounts f, or skips the test where that is not possible.
+// mounted mounts f. Where that is not possible the test is skipped, or fails
+// with BESA_TEST_REQUIRE_FUSE=1.
 func mounted(t *testing.T, f File, o Options) *Mount {
 	t.Helper()
 	m, err := New(t.TempDir(), f, o)
-	if errors.Is(err, ErrUnavailable) {
+	if errors.Is(err, ErrUnavailable) && os.Getenv("BESA_TEST_REQUIRE_FUSE") != "1" {
 		t.Skip(err)
 	}
 	if err != nil {
@@ -145,6 +148,56 @@ func TestBusy(t *testing.T) {
 	m.Wait()
 }
 
+// What is unmounted from outside is gone, and unmounting it again no error.
+func TestUnmountedFromOutside(t *testing.T) {
+	f, _ := testFile()
+	m := mounted(t, f, Options{})
+	if err := syscall.Unmount(filepath.Dir(m.Path()), 0); err != nil {
+		t.Skip(err) // only root may, without the helper
+	}
+	m.Wait()
+	if err := m.Unmount(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A process that was killed leaves a directory that answers nothing; the next
+// mount clears it away.
+func TestMountOfADeadProcess(t *testing.T) {
+	const dirOf = "BESA_TEST_MOUNT_AND_DIE"
+	f, want := testFile()
+	if dir := os.Getenv(dirOf); dir != "" {
+		if _, err := New(dir, f, Options{}); err != nil {
+			t.Fatal(err)
+		}
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+	mounted(t, f, Options{}) // skips where there is no FUSE
+	dir := filepath.Join(t.TempDir(), `a dir with \ in it`)
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(os.Args[0], "-test.run=^TestMountOfADeadProcess$")
+	c.Env = append(os.Environ(), dirOf+"="+dir)
+	if out, err := c.CombinedOutput(); err == nil || c.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if _, err := os.ReadDir(dir); !errors.Is(err, syscall.ENOTCONN) {
+		t.Fatalf("the dead mount answers %v", err)
+	}
+	m, err := New(dir, f, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(m.Path()); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if err := m.Unmount(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDirectoryIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
@@ -163,6 +216,15 @@ func TestWithoutFUSE(t *testing.T) {
 	defer func() { device = old }()
 	device = filepath.Join(t.TempDir(), "absent")
 	if _, err := New(t.TempDir(), File{Name: "x"}, Options{}); !errors.Is(err, ErrUnavailable) {
+		t.Error(err)
+	}
+}
+
+func TestWithoutHelper(t *testing.T) {
+	old := helpers
+	defer func() { helpers = old }()
+	helpers = []string{"no-such-program"}
+	if _, err := helperProgram(); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "install the package fuse3") {
 		t.Error(err)
 	}
 }
