@@ -29,6 +29,8 @@ type Job struct {
 	// leaves it there. Nil unless Options.NeedsDensePath.
 	Dense Windows
 	Step  func(done, total int)
+	// Learned is what LearnPair learned for this block; nil: it is learned here.
+	Learned *Learned
 
 	// Stored rounds the weights of layer l, in place, to what the file will
 	// hold; it is called where there is no grid, which rounds on its own. What
@@ -96,11 +98,14 @@ func PruneBlock(ctx context.Context, job Job, opts Options) (*Result, error) {
 	if err := s.prepare(); err != nil {
 		return nil, err
 	}
-	if opts.Method == MethodBESA {
+	switch {
+	case opts.Method != MethodBESA:
+	case job.Learned != nil:
+		s.adopt(job.Learned)
+	default:
 		if err := s.learn(ctx); err != nil {
 			return nil, err
 		}
-		s.settleCounts()
 	}
 	refined, err := s.refine(ctx)
 	if err != nil {
@@ -133,8 +138,8 @@ type session struct {
 	alloc   []*Allocation // by layer; only when it is learned
 	clip    [decoder.NumLinears]*clipping
 	goals   []goal
-	params  int // weights in the block
-	learned int // steps of learning the allocation
+	grads   *decoder.Gradients[float32] // only while the allocation is learned
+	learned int                         // steps of learning the allocation
 	steps   []StepLoss
 }
 
@@ -143,13 +148,15 @@ func newSession(job Job, opts Options) *session {
 	for l := range decoder.NumLinears {
 		w := job.Block.W[l]
 		s.masked.W[l] = kernel.NewMat[float32](w.Rows, w.Cols)
-		s.params += w.Rows * w.Cols
 		if opts.needsHessians() && inputOf[l] == l {
 			s.hess[l] = new(Hessian)
 		}
 	}
-	if opts.Method == MethodBESA {
+	if opts.Method == MethodBESA && job.Learned == nil {
 		s.learned = opts.Epochs * job.In.Len()
+		if opts.LossGranularity == LossPerHalf {
+			s.learned *= 2 // one half after the other
+		}
 	}
 	return s
 }
@@ -244,7 +251,7 @@ func (s *session) prepare() error {
 				s.clip[l].fitRange(s.pool, w, s.opts.Method == MethodBESA)
 			}
 		}
-		if s.opts.Method == MethodBESA {
+		if s.opts.Method == MethodBESA && s.Learned == nil {
 			a := NewAllocation(w.Rows, w.Cols, cand, tiltFor(cand, sparsity[l]), s.opts.Granularity)
 			a.Plain = s.opts.Plain
 			s.alloc = append(s.alloc, a)

@@ -44,6 +44,16 @@ func Footprint(c decoder.Config, tokens int, o Options) int64 {
 		// The Hessians with their factors, and what inverting one takes.
 		total += 2 * float * (2*hidden*hidden + query*query + ffn*ffn + widest*widest)
 	}
+	if o.Method == MethodBESA {
+		switch o.LossGranularity {
+		case LossPerLayer:
+			perToken += 3 * max(hidden, query, kv, ffn) // reference, output and gradient of one layer
+		case LossPerHalf:
+			perToken += hidden // reference
+		case LossPerPair: // everything but the scores twice
+			total, perWeight, perToken = 2*total, 2*perWeight, 2*perToken
+		}
+	}
 	scores := 4 * queryBlock * int64(tokens)
 	return total + perWeight*weights + float*(perToken*int64(tokens)+scores)
 }

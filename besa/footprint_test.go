@@ -15,6 +15,8 @@ func TestFootprint(t *testing.T) {
 		"wanda":       func(o *Options) { o.Method = MethodWanda },
 		"sparsegpt":   func(o *Options) { o.Method = MethodSparseGPT },
 		"refined":     func(o *Options) { o.Refine.Passes = 1 },
+		"per layer":   func(o *Options) { o.LossGranularity = LossPerLayer },
+		"per half":    func(o *Options) { o.LossGranularity = LossPerHalf },
 	} {
 		o := DefaultOptions()
 		change(&o)

@@ -2,7 +2,6 @@ package besa
 
 import (
 	"fmt"
-	"math"
 
 	"besa/internal/decoder"
 )
@@ -18,40 +17,65 @@ type goal struct {
 	layers   []decoder.Linear
 	params   int // weights in the layers
 	sparsity float64
+	rest     bool // the layers have no targets of their own
 }
 
-// goals splits a block: every layer with a target of its own is one goal, the
-// others meet together what is left of the block's sparsity. params are the
-// layers' numbers of weights.
+// shares lists the layers that share what is left of a block's sparsity.
+func (g LossGranularity) shares() [][]decoder.Linear {
+	attention := []decoder.Linear{decoder.Q, decoder.K, decoder.V, decoder.O}
+	ffn := []decoder.Linear{decoder.Gate, decoder.Up, decoder.Down}
+	switch g {
+	case LossPerLayer:
+		var each [][]decoder.Linear
+		for l := range decoder.NumLinears {
+			each = append(each, []decoder.Linear{l})
+		}
+		return each
+	case LossPerHalf:
+		return [][]decoder.Linear{attention, ffn}
+	}
+	return [][]decoder.Linear{append(attention, ffn...)}
+}
+
+// goals splits a block: every layer with a target of its own is one goal; the
+// others have what is left of the block's sparsity, and those that share a
+// loss meet it together. params are the layers' numbers of weights.
 func (o Options) goals(params [decoder.NumLinears]int) ([]goal, error) {
 	var all []goal
-	var rest goal
-	var left float64 // weights that the others must prune
-	for _, n := range params {
-		left += o.Sparsity * float64(n)
-	}
+	var left, total float64 // weights that the others must prune, and all that they have
 	for l, n := range params {
-		t := o.Targets[l]
-		if !t.Set {
-			rest.layers = append(rest.layers, decoder.Linear(l))
-			rest.params += n
-			continue
+		left += o.Sparsity * float64(n)
+		if t := o.Targets[l]; t.Set {
+			all = append(all, goal{layers: []decoder.Linear{decoder.Linear(l)}, params: n, sparsity: t.Sparsity})
+			left -= t.Sparsity * float64(n)
+		} else {
+			total += float64(n)
 		}
-		all = append(all, goal{[]decoder.Linear{decoder.Linear(l)}, n, t.Sparsity})
-		left -= t.Sparsity * float64(n)
 	}
-	if rest.params == 0 {
+	if total == 0 {
 		return all, nil
 	}
-	rest.sparsity = left / float64(rest.params)
+	sparsity := left / total
 	if len(all) == 0 {
-		rest.sparsity = o.Sparsity // to the last bit
+		sparsity = o.Sparsity // to the last bit
 	}
-	if rest.sparsity < 0 || rest.sparsity >= 1 {
+	if sparsity < 0 || sparsity >= 1 {
 		return nil, fmt.Errorf("%w: with these targets of single tensors the others would need sparsity %.3f to reach %g over all: change them or the overall sparsity",
-			ErrOptions, rest.sparsity, o.Sparsity)
+			ErrOptions, sparsity, o.Sparsity)
 	}
-	return append(all, rest), nil
+	for _, share := range o.LossGranularity.shares() {
+		rest := goal{sparsity: sparsity, rest: true}
+		for _, l := range share {
+			if !o.Targets[l].Set {
+				rest.layers = append(rest.layers, l)
+				rest.params += params[l]
+			}
+		}
+		if rest.params > 0 {
+			all = append(all, rest)
+		}
+	}
+	return all, nil
 }
 
 // Check reports why a block of shape c cannot be pruned by these options.
@@ -67,10 +91,3 @@ func (o Options) Check(c decoder.Config) error {
 	_, err := o.goals(params)
 	return err
 }
-
-// weights is the number of weights that the goal prunes.
-func (g goal) weights() int { return int(math.Round(g.sparsity * float64(g.params))) }
-
-// learned reports whether a goal leaves anything to learn: layers of sparsity
-// zero stay as they are.
-func (g goal) learned() bool { return g.sparsity > 0 }

@@ -289,12 +289,12 @@ func TestTinyBlockReference(t *testing.T) {
 
 func runTinyBlock(t *testing.T, s *session, f *golden.File, opt optimizer, tol tolerances) {
 	t.Helper()
-	grads := s.Engine.NewGradients()
-	dout := kernel.NewMat[float32](16, 64)
+	s.startLearning()
+	u := s.units()[0]
 	scalars := f.Doubles("scalars_loss_l2_alpha_d_dhat")
 	equal, counted := 0, 0
 	for step := range tol.steps {
-		loss, err := s.step(step%8, dout, grads)
+		loss, err := u.step(step % 8)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -326,7 +326,7 @@ func runTinyBlock(t *testing.T, s *session, f *golden.File, opt optimizer, tol t
 	if float64(equal) < tol.countsEqual*float64(counted) {
 		t.Errorf("%d of %d prune counts equal the reference's, want %.1f %%", equal, counted, 100*tol.countsEqual)
 	}
-	s.update()
+	u.update()
 	compareFinal(t, s, f, tol)
 }
 

@@ -57,6 +57,21 @@ const (
 // Granularities lists them in the order in which they are offered.
 var Granularities = []Granularity{GranularityRow, GranularityLayer}
 
+// LossGranularity is what one reconstruction loss is taken over, and what meets
+// the target sparsity as a whole (the paper's learning granularity, Table 6).
+type LossGranularity string
+
+// The loss granularities, from the finest to the coarsest.
+const (
+	LossPerLayer LossGranularity = "layer"      // every linear layer by itself, on the dense block's inputs
+	LossPerHalf  LossGranularity = "attn-mlp"   // the attention, then the feed-forward network behind it
+	LossPerBlock LossGranularity = "block"      // the output of the block
+	LossPerPair  LossGranularity = "two-blocks" // the output of every second block; see LearnPair
+)
+
+// LossGranularities lists them in the order in which they are offered.
+var LossGranularities = []LossGranularity{LossPerLayer, LossPerHalf, LossPerBlock, LossPerPair}
+
 // Path says on which inputs the dense block computes what the pruned block is
 // to reproduce.
 type Path string
@@ -108,14 +123,17 @@ type Options struct {
 	Granularity Granularity
 	Reference   Path
 	Loss        LossForm
-	Plain       bool    // β = softmax(logits): no sigmoid before the softmax
-	Step        float64 // distance of candidate sparsities; 0.01
-	Lambda      float64 // weight of the sparsity penalty; 5
-	Optimizer   Optimizer
-	DCoef       float64 // Prodigy's d coefficient; 5
-	LR          float64 // AdamW's step; 0.1
-	Epochs      int     // passes over the calibration windows; 1
-	Expected    bool    // keep the learned counts, which meet the target only in expectation
+	// LossGranularity is what shares one loss; those below a block are taken
+	// on the pruned path only.
+	LossGranularity LossGranularity
+	Plain           bool    // β = softmax(logits): no sigmoid before the softmax
+	Step            float64 // distance of candidate sparsities; 0.01
+	Lambda          float64 // weight of the sparsity penalty; 5
+	Optimizer       Optimizer
+	DCoef           float64 // Prodigy's d coefficient; 5
+	LR              float64 // AdamW's step; 0.1
+	Epochs          int     // passes over the calibration windows; 1
+	Expected        bool    // keep the learned counts, which meet the target only in expectation
 
 	Refine Refine
 
@@ -129,10 +147,10 @@ type Options struct {
 func DefaultOptions() Options {
 	return Options{
 		Method: MethodBESA, Sparsity: 0.5,
-		Importance: ImportanceWanda, Granularity: GranularityRow, Reference: PathPruned, Loss: LossOfficial,
+		Importance: ImportanceWanda, Granularity: GranularityRow, Reference: PathPruned, Loss: LossOfficial, LossGranularity: LossPerBlock,
 		Step: 0.01, Lambda: 5, Optimizer: OptimizerProdigy, DCoef: 5, LR: 0.1, Epochs: 1,
 		Refine: Refine{LR: 2e-4, Reference: PathDense},
-		Grid:   GridNone, Group: 64, ClipLR: 0.01,
+		Grid:   GridNone, Group: 128, ClipLR: 0.01,
 	}
 }
 
@@ -161,6 +179,10 @@ func (o Options) Validate() error {
 		return fail("reference %q; have %v", o.Reference, Paths)
 	case !slices.Contains(LossForms, o.Loss):
 		return fail("loss %q; have %v", o.Loss, LossForms)
+	case !slices.Contains(LossGranularities, o.LossGranularity):
+		return fail("loss granularity %q; have %v", o.LossGranularity, LossGranularities)
+	case o.Method == MethodBESA && o.Reference == PathDense && (o.LossGranularity == LossPerLayer || o.LossGranularity == LossPerHalf):
+		return fail("loss granularity %s reproduces the dense block on the pruned path's inputs: it excludes reference %s", o.LossGranularity, PathDense)
 	case !slices.Contains(Optimizers, o.Optimizer):
 		return fail("optimizer %q; have %v", o.Optimizer, Optimizers)
 	case o.Method == MethodBESA && o.Pattern.M != 0:

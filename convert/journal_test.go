@@ -24,11 +24,12 @@ func TestResume(t *testing.T) {
 		"asymmetric":  func(o *Options) { o.Method.Grid = besa.GridAsymmetric },
 		"bf16":        func(o *Options) { o.Activations = ActivationsBF16 },
 		"dense path":  func(o *Options) { o.Method.Reference = besa.PathDense },
+		"two blocks":  func(o *Options) { o.Method.LossGranularity = besa.LossPerPair },
 	} {
 		t.Run(name, func(t *testing.T) {
 			want, _ := run(t, demo(t, variant))
 			stops := []int{2}
-			if name == "joint" {
+			if name == "joint" || name == "two blocks" {
 				stops = []int{1, 2, 3, 4}
 			}
 			for _, stop := range stops {

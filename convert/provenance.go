@@ -20,6 +20,7 @@ func methodEntries(m besa.Options) []entry {
 			entry{"besa.allocation.granularity", string(m.Granularity)},
 			entry{"besa.allocation.reference", string(m.Reference)},
 			entry{"besa.allocation.loss", string(m.Loss)},
+			entry{"besa.allocation.loss_granularity", string(m.LossGranularity)},
 			entry{"besa.allocation.plain_softmax", m.Plain},
 			entry{"besa.allocation.step", m.Step},
 			entry{"besa.allocation.lambda", m.Lambda},

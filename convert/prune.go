@@ -42,6 +42,9 @@ func (r *runner) prune(ctx context.Context) error {
 		}
 	}
 	for b := range last + 1 {
+		if err := r.learnPair(ctx, eng, b); err != nil {
+			return fmt.Errorf("blocks %d and %d: %w", b, b+1, err)
+		}
 		if r.finished(b) {
 			if err := r.advance(ctx, eng, b); err != nil {
 				return fmt.Errorf("block %d, finished earlier: %w", b, err)
@@ -52,7 +55,8 @@ func (r *runner) prune(ctx context.Context) error {
 		if err := r.block(ctx, eng, b); err != nil {
 			return fmt.Errorf("block %d: %w", b, err)
 		}
-		r.work.done++
+		r.work.done += r.ownWork(b)
+		delete(r.learned, b)
 	}
 	return nil
 }
@@ -105,12 +109,12 @@ func (r *runner) block(ctx context.Context, eng *decoder.Engine[float32], b int)
 	}
 	r.event(Event{Stage: StagePrune, Block: b, Done: r.work.at(0)})
 	res, err := besa.PruneBlock(ctx, besa.Job{
-		Engine: eng, Block: block, In: r.in, Ref: r.ref, Dense: r.dense,
+		Engine: eng, Block: block, In: r.in, Ref: r.ref, Dense: r.dense, Learned: r.learned[b],
 		Stored: func(l decoder.Linear, weights kernel.Mat[float32]) error {
 			return r.round(b, l, weights)
 		},
 		Step: func(done, total int) {
-			r.event(Event{Stage: StagePrune, Block: b, Done: r.work.at(float64(done) / float64(total+1))})
+			r.event(Event{Stage: StagePrune, Block: b, Done: r.work.at(r.ownWork(b) * float64(done) / float64(total+1))})
 		},
 	}, r.methodFor(b))
 	if err != nil {
@@ -138,7 +142,7 @@ func (r *runner) block(ctx context.Context, eng *decoder.Engine[float32], b int)
 	if err := r.journal.put(rec, blobs); err != nil {
 		return err
 	}
-	r.event(Event{Stage: StagePrune, Block: b + 1, Done: r.work.at(1)})
+	r.event(Event{Stage: StagePrune, Block: b + 1, Done: r.work.at(r.ownWork(b))})
 	return nil
 }
 

@@ -76,13 +76,14 @@ type runner struct {
 	model   *model.Model
 	pool    *kernel.Pool
 	journal *journal
-	ids     []int32       // the calibration text's tokens
-	hash    string        // and its hash
-	in      besa.Windows  // what enters the next block
-	ref     besa.Windows  // scratch of the same size
-	dense   besa.Windows  // what enters it in the dense model; nil unless the method asks for it
-	spill   *disk.Scratch // where they lie, if not in memory
-	outputs []string      // the files that were written
+	ids     []int32               // the calibration text's tokens
+	hash    string                // and its hash
+	in      besa.Windows          // what enters the next block
+	ref     besa.Windows          // scratch of the same size
+	dense   besa.Windows          // what enters it in the dense model; nil unless the method asks for it
+	spill   *disk.Scratch         // where they lie, if not in memory
+	learned map[int]*besa.Learned // by block: what pairs of blocks learned together
+	outputs []string              // the files that were written
 	work    work
 	report  Report
 }

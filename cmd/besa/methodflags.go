@@ -39,6 +39,7 @@ func bindMethod(f *pflag.FlagSet, o *besa.Options) *methodFlags {
 	choice(f, &o.Importance, "importance", "metric that orders the weights of a row for besa", besa.Importances)
 	choice(f, &o.Granularity, "granularity", "what shares one learned sparsity", besa.Granularities)
 	choice(f, &o.Loss, "loss", "form of the loss", besa.LossForms)
+	choice(f, &o.LossGranularity, "loss-granularity", "what one loss is taken over, and meets the target sparsity as a whole", besa.LossGranularities)
 	choice(f, &o.Optimizer, "optimizer", "what moves the sparsities", besa.Optimizers)
 	f.Float64Var(&o.DCoef, "d-coef", o.DCoef, "Prodigy's step coefficient")
 	f.Float64Var(&o.LR, "lr", o.LR, "AdamW's step")

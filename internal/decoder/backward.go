@@ -48,8 +48,17 @@ func (g *Gradients[T]) resize(n int) {
 // Backward fills g.W from dout, the gradient with respect to a.Out, for the
 // forward pass that left a behind.
 func (e *Engine[T]) Backward(b *Block[T], a *Activations[T], dout kernel.Mat[T], g *Gradients[T]) error {
-	if dout.Rows != a.tokens || dout.Cols != e.Hidden || a.tokens > g.maxLen {
-		return fmt.Errorf("backward from %d×%d gradients after %d×%d outputs", dout.Rows, dout.Cols, a.tokens, e.Hidden)
+	if err := e.BackwardFFN(b, a, dout, g); err != nil {
+		return err
+	}
+	return e.BackwardAttention(b, a, g.dmid, g)
+}
+
+// BackwardFFN is the part of the backward pass from the block's output to
+// a.Mid(): it fills g.W of the feed-forward network.
+func (e *Engine[T]) BackwardFFN(b *Block[T], a *Activations[T], dout kernel.Mat[T], g *Gradients[T]) error {
+	if err := a.checkGradient(dout, e.Hidden, g.maxLen); err != nil {
+		return err
 	}
 	g.resize(a.tokens)
 	p := e.pool
@@ -69,10 +78,20 @@ func (e *Engine[T]) Backward(b *Block[T], a *Activations[T], dout kernel.Mat[T],
 	e.mul(kernel.NN, g.dffnIn, g.dact, b.W[Up], true)
 	kernel.Copy(p, g.dmid, dout)
 	rmsNormBackward(p, g.dmid, g.dffnIn, a.mid, b.FFNNorm, a.ffnRstd, true)
+	return nil
+}
 
+// BackwardAttention is the part of the backward pass from a.Mid() on, whose
+// gradient dmid is: it fills g.W of the attention.
+func (e *Engine[T]) BackwardAttention(b *Block[T], a *Activations[T], dmid kernel.Mat[T], g *Gradients[T]) error {
+	if err := a.checkGradient(dmid, e.Hidden, g.maxLen); err != nil {
+		return err
+	}
+	g.resize(a.tokens)
+	p := e.pool
 	// attention: mid = x + o(attention(q, k, v))
-	e.mul(kernel.TN, g.W[O], g.dmid, a.ctx, false)
-	e.mul(kernel.NN, g.dctx, g.dmid, b.W[O], false)
+	e.mul(kernel.TN, g.W[O], dmid, a.ctx, false)
+	e.mul(kernel.NN, g.dctx, dmid, b.W[O], false)
 	e.attentionBackward(a, g.dctx, &g.attn)
 	e.rope.rotate(p, g.attn.dq, e.Config, -1)
 	e.rope.rotate(p, g.attn.dk, e.Config, -1)
@@ -85,6 +104,30 @@ func (e *Engine[T]) Backward(b *Block[T], a *Activations[T], dout kernel.Mat[T],
 	e.mul(kernel.TN, g.W[Q], g.attn.dq, a.attnIn, false)
 	e.mul(kernel.TN, g.W[K], g.attn.dk, a.attnIn, false)
 	e.mul(kernel.TN, g.W[V], g.attn.dv, a.attnIn, false)
+	return nil
+}
+
+// checkGradient refuses a gradient that does not belong to the forward pass.
+func (a *Activations[T]) checkGradient(d kernel.Mat[T], hidden, maxLen int) error {
+	if d.Rows != a.tokens || d.Cols != hidden || a.tokens > maxLen {
+		return fmt.Errorf("backward from %d×%d gradients after %d×%d outputs", d.Rows, d.Cols, a.tokens, hidden)
+	}
+	return nil
+}
+
+// InputGradient writes the gradient with respect to the block's input to dx
+// (tokens × hidden), after Backward left g behind: for blocks that are learned
+// together.
+func (e *Engine[T]) InputGradient(b *Block[T], a *Activations[T], g *Gradients[T], dx kernel.Mat[T]) error {
+	if err := a.checkGradient(dx, e.Hidden, g.maxLen); err != nil {
+		return err
+	}
+	dIn := g.dffnIn // no longer needed
+	e.mul(kernel.NN, dIn, g.attn.dq, b.W[Q], false)
+	e.mul(kernel.NN, dIn, g.attn.dk, b.W[K], true)
+	e.mul(kernel.NN, dIn, g.attn.dv, b.W[V], true)
+	kernel.Copy(e.pool, dx, g.dmid)
+	rmsNormBackward(e.pool, dx, dIn, a.x, b.AttnNorm, a.attnRstd, true)
 	return nil
 }
 

@@ -5,8 +5,9 @@
 // and, for the backward pass, the loss's gradient with respect to the block's
 // output. Out: the block's output, the inputs of every linear layer, and the
 // gradient with respect to every linear layer's weights. The gradient with
-// respect to the block's input is never formed: block-wise pruning has no use
-// for it.
+// respect to the block's input is formed only on demand (InputGradient):
+// pruning one block at a time has no use for it. The two halves, attention and
+// feed-forward network, can be run by themselves.
 //
 //	x ─┬─ RMSNorm ─ q,k,v ─ (bias, norm) ─ rope ─ attention ─ o ─┬─ h
 //	   └───────────────────────────────────────────────────────(+)

@@ -95,9 +95,23 @@ func (a *Activations[T]) Input(l Linear) kernel.Mat[T] {
 	}
 }
 
+// Mid returns what leaves the block's attention half and enters its
+// feed-forward half (tokens × hidden).
+func (a *Activations[T]) Mid() kernel.Mat[T] { return a.mid }
+
 // Forward computes block b on x (tokens × hidden) and leaves the output in
 // a.Out. x must stay unchanged until the backward pass is done.
 func (e *Engine[T]) Forward(b *Block[T], x kernel.Mat[T], a *Activations[T]) error {
+	if err := e.ForwardAttention(b, x, a); err != nil {
+		return err
+	}
+	e.ForwardFFN(b, a)
+	return nil
+}
+
+// ForwardAttention computes the first half of block b on x, attention and
+// residual, and leaves it in a.Mid().
+func (e *Engine[T]) ForwardAttention(b *Block[T], x kernel.Mat[T], a *Activations[T]) error {
 	if x.Cols != e.Hidden || x.Rows < 1 || x.Rows > a.maxLen || x.Rows > e.Tokens {
 		return fmt.Errorf("forward on %d×%d hidden states: this engine takes 1…%d × %d", x.Rows, x.Cols, min(a.maxLen, e.Tokens), e.Hidden)
 	}
@@ -126,6 +140,13 @@ func (e *Engine[T]) Forward(b *Block[T], x kernel.Mat[T], a *Activations[T]) err
 
 	kernel.Copy(p, a.mid, x)
 	e.mul(kernel.NT, a.mid, a.ctx, b.W[O], true)
+	return nil
+}
+
+// ForwardFFN computes the second half of block b, the feed-forward network and
+// its residual, on a.Mid(), and leaves it in a.Out.
+func (e *Engine[T]) ForwardFFN(b *Block[T], a *Activations[T]) {
+	p := e.pool
 	rmsNorm(p, a.ffnIn, a.mid, b.FFNNorm, a.ffnRstd, e.Eps)
 	e.mul(kernel.NT, a.gate, a.ffnIn, b.W[Gate], false)
 	e.mul(kernel.NT, a.up, a.ffnIn, b.W[Up], false)
@@ -136,7 +157,6 @@ func (e *Engine[T]) Forward(b *Block[T], x kernel.Mat[T], a *Activations[T]) err
 	})
 	kernel.Copy(p, a.Out, a.mid)
 	e.mul(kernel.NT, a.Out, a.act, b.W[Down], true)
-	return nil
 }
 
 // normHeads normalises every head of m in place and keeps m's former content.

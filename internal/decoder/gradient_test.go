@@ -3,6 +3,7 @@ package decoder
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"besa/internal/kernel"
@@ -102,7 +103,23 @@ func checkGradients(t *testing.T, e *Engine[float64], b *Block[float64], x, dout
 	if err := e.Backward(b, acts, dout, grads); err != nil {
 		t.Fatal(err)
 	}
+	dx := kernel.NewMat[float64](x.Rows, x.Cols)
+	if err := e.InputGradient(b, acts, grads, dx); err != nil {
+		t.Fatal(err)
+	}
 	const h = 1e-5
+	for range 12 {
+		i := rng.IntN(len(x.Data))
+		keep := x.Data[i]
+		x.Data[i] = keep + h
+		up := objective()
+		x.Data[i] = keep - h
+		down := objective()
+		x.Data[i] = keep
+		if want := (up - down) / (2 * h); !(math.Abs(dx.Data[i]-want) <= 1e-6*(1+math.Abs(want))) {
+			t.Errorf("input %d: gradient %g, finite difference %g", i, dx.Data[i], want)
+		}
+	}
 	for l := range NumLinears {
 		w := b.W[l].Data
 		for range 12 {
@@ -118,6 +135,50 @@ func checkGradients(t *testing.T, e *Engine[float64], b *Block[float64], x, dout
 				t.Errorf("%s weight %d: gradient %g, finite difference %g", l, i, got, want)
 			}
 		}
+	}
+}
+
+// TestHalvesAreTheBlock checks that the attention half by itself has the
+// gradients of a block whose feed-forward network adds nothing, and that the
+// two halves one after the other are the block.
+func TestHalvesAreTheBlock(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	c := small()
+	b := randomBlock[float64](rng, c)
+	e, err := NewEngine[float64](c, 7, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, dout := randomMat[float64](rng, 7, c.Hidden, 1), randomMat[float64](rng, 7, c.Hidden, 1)
+	whole, half := e.NewActivations(), e.NewActivations()
+	mute := *b
+	mute.W[Down] = kernel.NewMat[float64](c.Hidden, c.FFN)
+	want, got := e.NewGradients(), e.NewGradients()
+	for _, err := range []error{
+		e.Forward(&mute, x, whole), e.Backward(&mute, whole, dout, want),
+		e.ForwardAttention(b, x, half), e.BackwardAttention(b, half, dout, got),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !slices.Equal(half.Mid().Data, whole.Out.Data) {
+		t.Error("the attention half is not the block without its feed-forward network")
+	}
+	for l := Q; l <= O; l++ {
+		if !slices.Equal(got.W[l].Data, want.W[l].Data) {
+			t.Errorf("%s: gradients of the half and of the block differ", l)
+		}
+	}
+	e.ForwardFFN(b, half)
+	if err := e.Forward(b, x, whole); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(half.Out.Data, whole.Out.Data) {
+		t.Error("the halves one after the other are not the block")
+	}
+	if err := e.BackwardAttention(b, half, randomMat[float64](rng, 6, c.Hidden, 1), got); err == nil {
+		t.Error("a gradient of other tokens is accepted")
 	}
 }
 
