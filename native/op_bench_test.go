@@ -1,0 +1,50 @@
+package native
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"besa/gguf"
+)
+
+var (
+	opRows   = flag.Int("op.rows", 4096, "BenchmarkOp: rows of the matrix")
+	opCols   = flag.Int("op.cols", 4096, "BenchmarkOp: columns of the matrix")
+	opWindow = flag.Int("op.window", 0, "BenchmarkOp: prune the same share in every run of so many weights")
+	opGroup  = flag.Int("op.group", 128, "BenchmarkOp: weights per scale")
+)
+
+// BenchmarkOp compares products in ggml, stock's repacked Q4_0 against the plugin, in
+// one process, interleaved: eight different matrices in one graph, so that none
+// stays in a cache. The ratio is stock's median time over the plugin's.
+func BenchmarkOp(b *testing.B) {
+	l := inGGML(b)
+	for _, sparsity := range []float64{0, 0.3, 0.4, 0.5, 0.6, 0.7} {
+		rnd := rand.New(rand.NewPCG(1, 2))
+		var data [][]byte
+		for range 8 {
+			data = append(data, prunedQ4(rnd, *opRows, *opCols, *opGroup, sparsity, *opWindow))
+		}
+		us, stock := l.weights(b, ours, gguf.Q4_0, *opRows, *opCols, data), l.weights(b, repacked, gguf.Q4_0, *opRows, *opCols, data)
+		for _, threads := range []int{1, 2} {
+			for _, tokens := range []int{1, 4, 128} {
+				b.Run(fmt.Sprintf("sparsity=%g/threads=%d/tokens=%d", sparsity, threads, tokens), func(b *testing.B) {
+					x := normal(rnd, tokens**opCols)
+					var a, z []float64
+					for b.Loop() {
+						_, s := l.run(b, stock, *opRows, tokens, threads, 3, x)
+						a = append(a, s[1:]...)
+						_, s = l.run(b, us, *opRows, tokens, threads, 3, x)
+						z = append(z, s[1:]...)
+					}
+					b.ReportMetric(median(a)/8*1e3, "stock-ms")
+					b.ReportMetric(median(z)/8*1e3, "besa-ms")
+					b.ReportMetric(median(a)/median(z), "ratio")
+					b.ReportMetric(0, "ns/op")
+				})
+			}
+		}
+	}
+}
