@@ -11,13 +11,16 @@ import (
 	"besa/sparsefmt"
 )
 
+// The kernel that runs: the scalar twin, or the one for the number of tokens.
 const (
 	scalar = iota
-	few
-	many
+	vector
 )
 
-// A shape says how a test matrix is pruned.
+// codings that have kernels.
+var codings = []sparsefmt.Coding{sparsefmt.CodingQ4Sym, sparsefmt.CodingQ8Sym, sparsefmt.CodingF16, sparsefmt.CodingBF16}
+
+// A shape says how a test matrix is pruned. 16-bit codings ignore the group.
 type shape struct {
 	rows, cols, group int
 	// keep is the chance that weight j of row i survives.
@@ -47,19 +50,37 @@ func shapes() map[string]shape {
 	return all
 }
 
-func (s shape) matrix(rnd *rand.Rand, scale func() float32) *sparsefmt.Matrix {
-	m := &sparsefmt.Matrix{Rows: s.rows, Cols: s.cols, Coding: sparsefmt.CodingQ4Sym, Group: s.group}
+// matrix draws codes below 16 in 4-bit and −7…8 in wider codings.
+func (s shape) matrix(rnd *rand.Rand, coding sparsefmt.Coding, scale func() float32) *sparsefmt.Matrix {
+	m := &sparsefmt.Matrix{Rows: s.rows, Cols: s.cols, Coding: coding}
 	m.Mask = make([]uint64, m.Rows*m.Words())
-	m.Codes = make([]uint8, m.Rows*m.Cols)
-	m.Scales = make([]uint16, m.Rows*m.Groups())
-	for i := range m.Scales {
-		m.Scales[i] = gguf.F32ToF16(scale())
+	wide := coding == sparsefmt.CodingF16 || coding == sparsefmt.CodingBF16
+	if wide {
+		m.Values = make([]uint16, m.Rows*m.Cols)
+	} else {
+		m.Group = s.group
+		m.Codes = make([]uint8, m.Rows*m.Cols)
+		m.Scales = make([]uint16, m.Rows*m.Groups())
+		for i := range m.Scales {
+			m.Scales[i] = gguf.F32ToF16(scale())
+		}
 	}
 	for i := range m.Rows {
 		for j := range m.Cols {
-			if rnd.Float64() < s.keep(i, j) {
-				m.Mask[i*m.Words()+j/64] |= 1 << (j % 64)
-				m.Codes[i*m.Cols+j] = uint8(rnd.IntN(16))
+			if rnd.Float64() >= s.keep(i, j) {
+				continue
+			}
+			m.Mask[i*m.Words()+j/64] |= 1 << (j % 64)
+			code := rnd.IntN(16)
+			switch {
+			case coding == sparsefmt.CodingQ4Sym:
+				m.Codes[i*m.Cols+j] = uint8(code)
+			case coding == sparsefmt.CodingQ8Sym:
+				m.Codes[i*m.Cols+j] = uint8(int8(code - 7))
+			case coding == sparsefmt.CodingF16:
+				m.Values[i*m.Cols+j] = gguf.F32ToF16(float32(code-7) * scale())
+			default:
+				m.Values[i*m.Cols+j] = uint16(math.Float32bits(float32(code-7)*float32(int(scale()*8))/8) >> 16)
 			}
 		}
 	}
@@ -98,30 +119,28 @@ func TestKernelsAreExact(t *testing.T) {
 	l := loadKernels(t)
 	scales := []float32{1, 2, 0.5, -1, 0, float32(math.Copysign(0, -1))}
 	for name, s := range shapes() {
-		t.Run(name, func(t *testing.T) {
-			rnd := rand.New(rand.NewPCG(uint64(s.rows), uint64(s.cols)))
-			m := s.matrix(rnd, func() float32 { return scales[rnd.IntN(len(scales))] })
-			blob, err := sparsefmt.Encode(m)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, tokens := range []int{1, 2, 3, 4, 5, 6, 7, 8, 11, 13} {
-				x := exactActivations(rnd, tokens*s.cols)
-				want := reference(t, m, x, tokens)
-				kernel := few
-				if tokens > 4 {
-					kernel = many
+		for _, coding := range codings {
+			t.Run(name+"/"+coding.String(), func(t *testing.T) {
+				rnd := rand.New(rand.NewPCG(uint64(s.rows), uint64(s.cols)))
+				m := s.matrix(rnd, coding, func() float32 { return scales[rnd.IntN(len(scales))] })
+				blob, err := sparsefmt.Encode(m)
+				if err != nil {
+					t.Fatal(err)
 				}
-				for _, k := range []int{scalar, kernel} {
-					got := l.product(t, blob, k, tokens, x, s.rows)
-					for i := range want {
-						if float64(got[i]) != want[i] {
-							t.Fatalf("kernel %d, %d tokens: token %d, row %d: got %v, want %v", k, tokens, i/s.rows, i%s.rows, got[i], want[i])
+				for _, tokens := range []int{1, 2, 3, 4, 5, 6, 7, 8, 11, 13} {
+					x := exactActivations(rnd, tokens*s.cols)
+					want := reference(t, m, x, tokens)
+					for _, k := range []int{scalar, vector} {
+						got := l.product(t, blob, k, tokens, x, s.rows)
+						for i := range want {
+							if float64(got[i]) != want[i] {
+								t.Fatalf("kernel %d, %d tokens: token %d, row %d: got %v, want %v", k, tokens, i/s.rows, i%s.rows, got[i], want[i])
+							}
 						}
 					}
 				}
-			}
-		})
+			})
+		}
 	}
 }
 
@@ -146,9 +165,10 @@ func reference(t *testing.T, m *sparsefmt.Matrix, x []float32, tokens int) []flo
 // with the product of unquantised activations up to their quantisation.
 func TestKernelsOnRealNumbers(t *testing.T) {
 	l := loadKernels(t)
-	for _, s := range []shape{{50, 4096, 128, evenly(0.5)}, {37, 576, 64, evenly(0.4)}, {20, 1536, 32, evenly(0.9)}} {
+	for i, s := range []shape{{50, 4096, 128, evenly(0.5)}, {37, 576, 64, evenly(0.4)}, {20, 1536, 32, evenly(0.9)}, {64, 2048, 32, evenly(0.5)},
+		{33, 608, 64, evenly(0.5)}, {70, 2048, 128, evenly(0.3)}, {48, 1024, 32, evenly(0.5)}, {21, 704, 128, evenly(0.7)}} {
 		rnd := rand.New(rand.NewPCG(1, uint64(s.cols)))
-		m := s.matrix(rnd, func() float32 { return float32(rnd.NormFloat64()) * 0.01 })
+		m := s.matrix(rnd, codings[i%len(codings)], func() float32 { return float32(rnd.NormFloat64()) * 0.01 })
 		blob, err := sparsefmt.Encode(m)
 		if err != nil {
 			t.Fatal(err)
@@ -158,12 +178,8 @@ func TestKernelsOnRealNumbers(t *testing.T) {
 			for i := range x {
 				x[i] = float32(rnd.NormFloat64() * math.Exp(rnd.NormFloat64()))
 			}
-			kernel := few
-			if tokens > 4 {
-				kernel = many
-			}
 			want, exact := l.product(t, blob, scalar, tokens, x, s.rows), reference(t, m, x, tokens)
-			got := l.product(t, blob, kernel, tokens, x, s.rows)
+			got := l.product(t, blob, vector, tokens, x, s.rows)
 			if e := distance(got, want); e > 1e-5 {
 				t.Errorf("%d×%d, %d tokens: kernel is %.2g from its twin", s.rows, s.cols, tokens, e)
 			}

@@ -15,7 +15,7 @@ import (
 // library is the plugin's test build, loaded.
 type library struct {
 	open      func(blob unsafe.Pointer, bytes uint64) string
-	encode    func(blocks unsafe.Pointer, rows, cols uint32, dst, group unsafe.Pointer) uint64
+	encode    func(data unsafe.Pointer, coding, rows, cols uint32, dst, group unsafe.Pointer) uint64
 	bound     func(rows, cols uint32) uint64
 	expand    func(blob unsafe.Pointer, bytes uint64, dst unsafe.Pointer)
 	multiply  func(blob unsafe.Pointer, bytes uint64, kernel int32, tokens uint32, x, y unsafe.Pointer) int32

@@ -2,40 +2,49 @@
 
 #include <immintrin.h>
 
-static uint32_t padded_cols(const struct plain *p) { return p->words * 64; }
+/* Gives out pieces of memory; without memory it only counts. */
+struct place {
+    char *memory;
+    uint64_t used;
+};
+
+static void *take(struct place *p, uint64_t n, uint64_t size) {
+    char *at = p->memory ? p->memory + p->used : NULL;
+    p->used += align64(n * size);
+    return at;
+}
+
+static uint64_t place(struct activations *a, uint32_t tokens, const struct plain *p, void *memory) {
+    struct place m = {.memory = memory};
+    uint64_t n = tokens;
+    *a = (struct activations){.tokens = tokens, .cols = p->cols, .stride = p->words * 64, .blocks = 2 * p->words, .sums = (p->groups + 15) & ~15u};
+    if (coding_is_16bit(p->coding)) {
+        a->values = take(&m, n * a->stride, sizeof *a->values);
+        return m.used;
+    }
+    a->codes = take(&m, n * a->stride, 1);
+    a->scales = take(&m, n * a->blocks, sizeof *a->scales);
+    if (tokens > FEW_TOKENS) {
+        a->bias = take(&m, n * a->blocks, sizeof *a->bias);
+        return m.used;
+    }
+    a->spread = take(&m, n * a->stride / 4, sizeof *a->spread);
+    if (p->coding == CODING_Q8_SYM) {
+        a->lanes = take(&m, n * a->stride / 4, sizeof *a->lanes);
+    } else {
+        a->group_sum = take(&m, n * a->sums, sizeof *a->group_sum);
+    }
+    return m.used;
+}
 
 uint64_t activations_bytes(uint32_t tokens, const struct plain *p) {
     struct activations a;
-    activations_place(&a, tokens, p, NULL);
-    uint64_t few = (uint64_t)tokens * (a.stride / 4 + a.sums) * sizeof(float);
-    uint64_t many = align64((uint64_t)tokens * a.blocks * sizeof(int32_t));
-    return (uint64_t)tokens * a.stride + align64((uint64_t)tokens * a.blocks * sizeof(float)) +
-           (tokens <= FEW_TOKENS ? few : many);
+    return place(&a, tokens, p, NULL);
 }
 
-void activations_place(struct activations *a, uint32_t tokens, const struct plain *p, void *memory) {
-    memset(a, 0, sizeof *a);
-    a->tokens = tokens;
-    a->cols = p->cols;
-    a->stride = padded_cols(p);
-    a->blocks = 2 * p->words;
-    a->sums = (p->groups + 15) & ~15u;
-    char *at = memory;
-    a->codes = (int8_t *)at;
-    if (!memory) return;
-    at += (uint64_t)tokens * a->stride;
-    a->scales = (float *)at;
-    at += align64((uint64_t)tokens * a->blocks * sizeof(float));
-    if (tokens <= FEW_TOKENS) {
-        a->spread = (float *)at;
-        at += (uint64_t)tokens * a->stride / 4 * sizeof(float);
-        a->group_sum = (float *)at;
-    } else {
-        a->bias = (int32_t *)at;
-    }
-}
+void activations_place(struct activations *a, uint32_t tokens, const struct plain *p, void *memory) { place(a, tokens, p, memory); }
 
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,f16c")))
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,f16c")))
 
 /* Quantises a block as ggml's Q8_0 does: codes from the exact scale, the scale kept in fp16. Returns the codes' sum. */
 TARGET static int32_t quantise_block(__m512 a, __m512 b, int8_t *q, float *scale) {
@@ -48,22 +57,33 @@ TARGET static int32_t quantise_block(__m512 a, __m512 b, int8_t *q, float *scale
     return _mm512_reduce_add_epi32(_mm512_add_epi32(ia, ib));
 }
 
+/* −128·(sum of four codes), for the 32 codes of a block. */
+TARGET static void lane_biases(const int8_t *codes, int32_t *lanes) {
+    __m256i c = _mm256_loadu_si256((const __m256i *)codes);
+    __m256i sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8((char)128), c);
+    _mm256_storeu_si256((__m256i *)lanes, _mm256_sub_epi32(_mm256_setzero_si256(), sums));
+}
+
 TARGET void activations_set(struct activations *a, uint32_t t, const struct plain *p, const float *x) {
+    if (a->values) {
+        float *v = a->values + (uint64_t)t * a->stride;
+        memcpy(v, x, a->cols * sizeof *v);
+        memset(v + a->cols, 0, (a->stride - a->cols) * sizeof *v);
+        return;
+    }
     int8_t *codes = a->codes + (uint64_t)t * a->stride;
     float *scales = a->scales + (uint64_t)t * a->blocks;
     float *spread = a->spread ? a->spread + (uint64_t)t * (a->stride / 4) : NULL;
-    float *sums = a->spread ? a->group_sum + (uint64_t)t * a->sums : NULL;
+    float *sums = a->group_sum ? a->group_sum + (uint64_t)t * a->sums : NULL;
     if (sums) memset(sums, 0, a->sums * sizeof *sums);
     for (uint32_t b = 0; b < a->blocks; b++) {
         uint32_t col = b * ACT_BLOCK, left = col < p->cols ? p->cols - col : 0;
         __mmask16 m0 = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
         __mmask16 m1 = left >= 32 ? 0xffff : left <= 16 ? 0 : (__mmask16)((1u << (left - 16)) - 1);
         int32_t sum = quantise_block(_mm512_maskz_loadu_ps(m0, x + col), _mm512_maskz_loadu_ps(m1, x + col + 16), codes + col, scales + b);
-        if (!spread) {
-            a->bias[(uint64_t)t * a->blocks + b] = -8 * sum;
-            continue;
-        }
-        _mm256_store_ps(spread + b * 8, _mm256_set1_ps(scales[b]));
-        if (left) sums[col / p->group] += scales[b] * (float)sum;
+        if (a->bias) a->bias[(uint64_t)t * a->blocks + b] = (p->coding == CODING_Q8_SYM ? -128 : -8) * sum;
+        if (spread) _mm256_store_ps(spread + b * 8, _mm256_set1_ps(scales[b]));
+        if (sums && left) sums[col / p->group] += scales[b] * (float)sum;
+        if (a->lanes) lane_biases(codes + col, a->lanes + (uint64_t)t * (a->stride / 4) + b * 8);
     }
 }

@@ -39,7 +39,7 @@ struct besa_native_tensor {
     uint64_t struct_size; /* sizeof(struct besa_native_tensor): 64 */
     const char *name;     /* the tensor's name in the expanded model, at most 63 bytes; copied */
     uint64_t rows, cols;  /* output and input channels */
-    uint32_t coding;      /* SPEC.md, section 4: 1 q4_sym, 2 q4_asym, 3 f16, 4 bf16 */
+    uint32_t coding;      /* SPEC.md, section 4: 1 q4_sym, 2 q4_asym, 3 f16, 4 bf16, 5 q8_sym */
     uint32_t group;       /* weights per scale */
     const void *blob;     /* 8-byte aligned; readable until withdrawn */
     uint64_t blob_bytes;

@@ -118,22 +118,38 @@ static bool give_to_stock(struct weight *w, const struct ggml_tensor *tensor, co
 }
 
 static bool take_offer(struct weight *w, const struct ggml_tensor *t) {
-    w->offer = offer_take(t->name, (uint64_t)t->ne[1], (uint64_t)t->ne[0], (uint32_t)t->type, &w->plain);
+    w->offer = offer_take(t->name, (uint64_t)t->ne[1], (uint64_t)t->ne[0], t->type, &w->plain);
     if (w->offer) w->state = WEIGHT_SPARSE;
     return w->offer != NULL;
 }
 
+/* The coding of an ordinary type; 0: none that a kernel executes. */
+static uint32_t coding_of(int32_t type) {
+    switch (type) {
+    case TYPE_Q4_0:
+        return CODING_Q4_SYM;
+    case TYPE_Q8_0:
+        return CODING_Q8_SYM;
+    case TYPE_F16:
+        return CODING_F16;
+    case TYPE_BF16:
+        return CODING_BF16;
+    }
+    return 0;
+}
+
 /* Encodes the data if it is sparse enough. */
 static bool encode(struct weight *w, const struct ggml_tensor *t, const void *data) {
-    if (t->type != TYPE_Q4_0) return false;
-    uint32_t rows = (uint32_t)t->ne[1], cols = (uint32_t)t->ne[0];
-    struct q4_survey s = q4_0_survey(data, rows, cols);
+    uint32_t coding = coding_of(t->type), rows = (uint32_t)t->ne[1], cols = (uint32_t)t->ne[0];
+    if (!coding) return false;
+    struct survey s = matrix_survey(data, coding, rows, cols);
     double sparsity = 1 - (double)s.survivors / ((double)rows * (double)cols);
-    if (!s.group || sparsity < least_sparsity) return false;
-    uint64_t bound = q4_0_encoded_bound(rows, cols, s.group);
+    if (!s.finite || sparsity < least_sparsity) return false;
+    uint64_t bound = matrix_encoded_bound(coding, rows, cols, s.group);
+    if (bound > MAX_BLOB) return false;
     void *blob = mmap(NULL, bound, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (blob == MAP_FAILED) return false;
-    uint64_t bytes = q4_0_encode(data, rows, cols, s.group, blob);
+    uint64_t bytes = matrix_encode(data, coding, rows, cols, s.group, blob);
     const char *wrong = plain_open(&w->plain, blob, bytes);
     if (wrong) { /* cannot happen; costs one pass at load */
         besa_log("tensor %s: %s", t->name, wrong);
@@ -181,7 +197,7 @@ static void get_tensor(struct ggml_buffer *buffer, const struct ggml_tensor *ten
         return;
     }
     size_t row_bytes = tensor->nb[1];
-    char *row = w && w->state == WEIGHT_SPARSE && w->plain.coding == CODING_Q4_SYM ? malloc(row_bytes) : NULL;
+    char *row = w && w->state == WEIGHT_SPARSE && plain_row_bytes(&w->plain) == row_bytes ? malloc(row_bytes) : NULL;
     memset(data, 0, size);
     if (!row) {
         besa_log("tensor %s cannot be read back", tensor->name);
@@ -189,7 +205,7 @@ static void get_tensor(struct ggml_buffer *buffer, const struct ggml_tensor *ten
     }
     for (size_t done = 0; done < size;) {
         size_t at = (offset + done) % row_bytes, n = row_bytes - at < size - done ? row_bytes - at : size - done;
-        plain_expand_row_q4_0(&w->plain, (uint32_t)((offset + done) / row_bytes), (uint8_t *)row);
+        plain_expand_row(&w->plain, (uint32_t)((offset + done) / row_bytes), (uint8_t *)row);
         memcpy((char *)data + done, row + at, n);
         done += n;
     }
@@ -240,7 +256,7 @@ static struct cxx_tensor_traits *get_tensor_traits(struct cxx_extra_buffer_type 
 
 /*
  * Whether we multiply this tensor, asked for every weight before it is loaded:
- * Q4_0 matrices, which ggml would repack, that is copy, too; and whatever is on
+ * matrices of the types that may turn out to be sparse, and whatever is on
  * offer. Other types stay in the mapped file.
  */
 static bool supports_op(struct cxx_extra_buffer_type *extra, struct ggml_dev *device, const struct ggml_tensor *op) {
@@ -250,7 +266,7 @@ static bool supports_op(struct cxx_extra_buffer_type *extra, struct ggml_dev *de
     if (op->op != ggml.op_mul_mat || !t || !x || t->view_src || t->buffer->buft != our_type()) return false;
     if (t->ne[2] != 1 || t->ne[3] != 1 || t->ne[0] % Q4_BLOCK || t->ne[0] > MAX_DIM || t->ne[1] > MAX_DIM) return false;
     if (x->type != TYPE_F32 || op->type != TYPE_F32 || (x->buffer && !ggml.buft_is_host(x->buffer->buft))) return false;
-    return t->type == TYPE_Q4_0 || offer_exists(t->name, (uint64_t)t->ne[1], (uint64_t)t->ne[0], (uint32_t)t->type);
+    return coding_of(t->type) || offer_exists(t->name, (uint64_t)t->ne[1], (uint64_t)t->ne[0], t->type);
 }
 
 static void destroy(struct cxx_extra_buffer_type *extra) { (void)extra; }

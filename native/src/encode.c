@@ -1,7 +1,15 @@
-/* From Q4_0 to the plain layout: what happens when llama.cpp loads an ordinary file. */
+/* From ordinary types to the plain layout: what happens when llama.cpp loads an ordinary file. */
 #include "plain.h"
 
-enum { Q4_0_BYTES = 18 }; /* fp16 scale, 16 bytes of codes */
+/* The ordinary type a coding is encoded from. */
+struct source {
+    uint32_t coding;
+    uint32_t block_bytes; /* bytes of 32 weights */
+};
+
+static struct source source_of(uint32_t coding) {
+    return (struct source){coding, coding == CODING_Q4_SYM ? 18 : coding == CODING_Q8_SYM ? 34 : 64};
+}
 
 static uint16_t block_scale(const uint8_t *block) {
     uint16_t d;
@@ -9,28 +17,48 @@ static uint16_t block_scale(const uint8_t *block) {
     return d;
 }
 
-/* Bit i is set if weight i of a Q4_0 block is not zero. */
-static uint32_t block_mask(const uint8_t *block) {
-    uint32_t low = 0, high = 0;
-    for (int i = 0; i < 16; i++) {
-        low |= (uint32_t)((block[2 + i] & 15) != 8) << i;
-        high |= (uint32_t)(block[2 + i] >> 4 != 8) << i;
+static uint16_t value(const uint8_t *block, int i) {
+    uint16_t v;
+    memcpy(&v, block + 2 * i, 2);
+    return v;
+}
+
+/* Bit i is set if weight i of a block is not zero. A 16-bit -0 is not: it has to come back. */
+static uint32_t block_mask(const struct source *s, const uint8_t *block) {
+    uint32_t m = 0;
+    if (s->coding == CODING_Q4_SYM) {
+        for (int i = 0; i < 16; i++) {
+            m |= (uint32_t)((block[2 + i] & 15) != 8) << i;
+            m |= (uint32_t)(block[2 + i] >> 4 != 8) << (i + 16);
+        }
+    } else if (s->coding == CODING_Q8_SYM) {
+        for (int i = 0; i < 32; i++) m |= (uint32_t)(block[2 + i] != 0) << i;
+    } else {
+        for (int i = 0; i < 32; i++) m |= (uint32_t)(value(block, i) != 0) << i;
     }
-    return low | high << 16;
+    return m;
+}
+
+static bool block_finite(const struct source *s, const uint8_t *block) {
+    if (!coding_is_16bit(s->coding)) return (block_scale(block) & 0x7c00) != 0x7c00;
+    uint16_t exponent = s->coding == CODING_F16 ? 0x7c00 : 0x7f80;
+    bool finite = true;
+    for (int i = 0; i < 32; i++) finite &= (value(block, i) & exponent) != exponent;
+    return finite;
 }
 
 /*
  * The largest group, at most limit, in which blocks b … agree about the scale.
  * Blocks without survivors agree with anything.
  */
-static uint32_t row_group(const uint8_t *row, const uint32_t *masks, uint32_t blocks, uint32_t limit) {
+static uint32_t row_group(const struct source *s, const uint8_t *row, const uint32_t *masks, uint32_t blocks, uint32_t limit) {
     for (uint32_t group = limit; group > Q4_BLOCK; group /= 2) {
         bool agree = true;
         for (uint32_t b = 0; b < blocks && agree; b += group / Q4_BLOCK) {
             int first = -1;
             for (uint32_t i = b; i < blocks && i < b + group / Q4_BLOCK; i++) {
                 if (!masks[i]) continue;
-                int d = block_scale(row + (uint64_t)i * Q4_0_BYTES);
+                int d = block_scale(row + (uint64_t)i * s->block_bytes);
                 if (first < 0) first = d;
                 agree = agree && d == first;
             }
@@ -60,76 +88,83 @@ static uint16_t balance(const uint32_t *counts, uint32_t rows) {
     return halves;
 }
 
-static uint32_t row_masks(const uint8_t *row, uint32_t blocks, uint32_t *masks) {
-    uint32_t n = 0;
-    for (uint32_t b = 0; b < blocks; b++) {
-        masks[b] = block_mask(row + (uint64_t)b * Q4_0_BYTES);
-        n += (uint32_t)__builtin_popcount(masks[b]);
-    }
-    return n;
-}
-
-
-struct q4_survey q4_0_survey(const uint8_t *blocks, uint32_t rows, uint32_t cols) {
+struct survey matrix_survey(const uint8_t *data, uint32_t coding, uint32_t rows, uint32_t cols) {
     enum { PIECE = 64 }; /* blocks looked at together: a multiple of the largest group */
-    struct q4_survey s = {.group = 128};
+    const struct source src = source_of(coding);
+    struct survey s = {.group = coding_is_16bit(coding) ? 0 : 128, .finite = true};
     uint32_t per_row = cols / Q4_BLOCK, masks[PIECE];
     for (uint32_t r = 0; r < rows; r++) {
-        const uint8_t *row = blocks + (uint64_t)r * per_row * Q4_0_BYTES;
+        const uint8_t *row = data + (uint64_t)r * per_row * src.block_bytes;
         for (uint32_t b = 0; b < per_row; b += PIECE) {
             uint32_t n = per_row - b < PIECE ? per_row - b : PIECE;
-            const uint8_t *piece = row + (uint64_t)b * Q4_0_BYTES;
-            s.survivors += row_masks(piece, n, masks);
-            s.group = row_group(piece, masks, n, s.group);
+            const uint8_t *piece = row + (uint64_t)b * src.block_bytes;
             for (uint32_t i = 0; i < n; i++) {
-                if ((block_scale(piece + i * Q4_0_BYTES) & 0x7c00) == 0x7c00) return (struct q4_survey){0};
+                const uint8_t *block = piece + (uint64_t)i * src.block_bytes;
+                masks[i] = block_mask(&src, block);
+                s.survivors += (uint32_t)__builtin_popcount(masks[i]);
+                s.finite = s.finite && block_finite(&src, block);
             }
+            if (s.group) s.group = row_group(&src, piece, masks, n, s.group);
         }
     }
     return s;
 }
 
-static uint64_t first_tile(uint32_t tiles) { return (PLAIN_HEADER + 4 + 6 * (uint64_t)tiles + 7) & ~UINT64_C(7); }
+static uint64_t first_tile(uint32_t coding, uint32_t tiles) {
+    return (PLAIN_HEADER + 4 + (coding == CODING_Q4_SYM ? 6 : 4) * (uint64_t)tiles + 7) & ~UINT64_C(7);
+}
 
-uint64_t q4_0_encoded_bound(uint32_t rows, uint32_t cols, uint32_t group) {
-    uint64_t words = (cols + 63) / 64, groups = (cols + group - 1) / group;
+uint64_t matrix_encoded_bound(uint32_t coding, uint32_t rows, uint32_t cols, uint32_t group) {
+    uint64_t words = (cols + 63) / 64, groups = group ? (cols + group - 1) / group : 0;
     uint64_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
-    return first_tile((uint32_t)tiles) + tiles * (TILE_ROWS * (8 * words + 2 * groups) + TILE_ROWS / 2 * (uint64_t)cols + 8) +
+    uint64_t half_bytes = coding == CODING_Q4_SYM ? 1 : coding == CODING_Q8_SYM ? 2 : 4; /* of a survivor */
+    return first_tile(coding, (uint32_t)tiles) + tiles * (TILE_ROWS * (8 * words + 2 * groups) + TILE_ROWS / 2 * half_bytes * cols + 8) +
            TAIL_PADDING;
 }
 
 /* One tile being written. */
 struct tile_writer {
+    struct source src;
     const uint8_t *blocks; /* of the tile's first row */
     uint32_t rows, per_row, words, groups, group;
     uint16_t halves;
 };
 
+static const uint8_t *block_at(const struct tile_writer *w, uint32_t row, uint32_t b) {
+    return w->blocks + ((uint64_t)row * w->per_row + b) * w->src.block_bytes;
+}
+
 /* The scale of group g: that of its first block with survivors, or of its first block. */
-static uint16_t group_scale(const struct tile_writer *w, const uint8_t *row, uint32_t g) {
+static uint16_t group_scale(const struct tile_writer *w, uint32_t row, uint32_t g) {
     uint32_t first = g * (w->group / Q4_BLOCK), end = first + w->group / Q4_BLOCK;
     if (end > w->per_row) end = w->per_row;
     for (uint32_t b = first; b < end; b++) {
-        if (block_mask(row + (uint64_t)b * Q4_0_BYTES)) return block_scale(row + (uint64_t)b * Q4_0_BYTES);
+        if (block_mask(&w->src, block_at(w, row, b))) return block_scale(block_at(w, row, b));
     }
-    return block_scale(row + (uint64_t)first * Q4_0_BYTES);
+    return block_scale(block_at(w, row, first));
+}
+
+/* Writes survivor i of a block at place at of the stream. */
+static void put_survivor(const struct tile_writer *w, const uint8_t *block, int i, int high, uint8_t *stream, uint64_t at) {
+    if (w->src.coding == CODING_Q4_SYM) {
+        uint8_t code = i < 16 ? block[2 + i] & 15 : block[2 + i - 16] >> 4;
+        stream[at] |= (uint8_t)(high ? code << 4 : code);
+    } else if (w->src.coding == CODING_Q8_SYM) {
+        stream[at] = block[2 + i];
+    } else {
+        memcpy(stream + 2 * at, block + 2 * i, 2);
+    }
 }
 
 /* Writes a row's masks, scales and survivors; at is its place in the plane. Returns the survivors. */
 static uint64_t put_row(const struct tile_writer *w, uint32_t r, uint64_t *mask, uint16_t *scales, uint8_t *stream, uint64_t at) {
-    const uint8_t *row = w->blocks + (uint64_t)r * w->per_row * Q4_0_BYTES;
-    int shift = w->halves >> r & 1 ? 4 : 0;
     uint64_t from = at;
-    for (uint32_t g = 0; g < w->groups; g++) scales[g] = group_scale(w, row, g);
+    for (uint32_t g = 0; g < w->groups; g++) scales[g] = group_scale(w, r, g);
     for (uint32_t b = 0; b < w->per_row; b++) {
-        const uint8_t *block = row + (uint64_t)b * Q4_0_BYTES;
-        uint32_t m = block_mask(block);
+        const uint8_t *block = block_at(w, r, b);
+        uint32_t m = block_mask(&w->src, block);
         mask[b / 2] |= (uint64_t)m << b % 2 * 32;
-        for (; m; m &= m - 1) {
-            int i = __builtin_ctz(m);
-            uint8_t code = i < 16 ? block[2 + i] & 15 : block[2 + i - 16] >> 4;
-            stream[at++] |= (uint8_t)(code << shift);
-        }
+        for (; m; m &= m - 1) put_survivor(w, block, __builtin_ctz(m), w->halves >> r & 1, stream, at++);
     }
     return at - from;
 }
@@ -138,21 +173,23 @@ static uint64_t put_row(const struct tile_writer *w, uint32_t r, uint64_t *mask,
 static uint64_t put_tile(const struct tile_writer *w, uint8_t *dst) {
     struct tile v = {.rows = w->rows, .halves = w->halves};
     uint8_t row_of_slot[TILE_ROWS];
-    tile_slots(&v, row_of_slot);
+    bool planes = w->src.coding == CODING_Q4_SYM;
+    if (planes) tile_slots(&v, row_of_slot);
     uint64_t *masks = (uint64_t *)dst;
     uint16_t *scales = (uint16_t *)(dst + 8 * (uint64_t)w->words * w->rows);
     uint8_t *stream = (uint8_t *)(scales + (uint64_t)w->groups * w->rows);
     uint64_t plane[2] = {0, 0};
     for (uint32_t s = 0; s < w->rows; s++) {
-        plane[s & 1] += put_row(w, row_of_slot[s], masks + (uint64_t)s * w->words, scales + (uint64_t)s * w->groups, stream,
-                                plane[s & 1]);
+        uint64_t *at = &plane[planes ? s & 1 : 0];
+        *at += put_row(w, planes ? row_of_slot[s] : s, masks + (uint64_t)s * w->words, scales + (uint64_t)s * w->groups, stream, *at);
     }
-    stream += plane[0] > plane[1] ? plane[0] : plane[1];
+    stream += coding_is_16bit(w->src.coding) ? 2 * plane[0] : plane[0] > plane[1] ? plane[0] : plane[1];
     return ((uint64_t)(stream - dst) + 7) & ~UINT64_C(7);
 }
 
-static void put_header(uint8_t *dst, uint32_t rows, uint32_t cols, uint32_t group, uint64_t survivors, uint64_t bytes) {
-    memcpy(dst, "BESA\1\1", 6);
+static void put_header(uint8_t *dst, uint32_t coding, uint32_t rows, uint32_t cols, uint32_t group, uint64_t survivors, uint64_t bytes) {
+    memcpy(dst, "BESA\1", 5);
+    dst[5] = (uint8_t)coding;
     dst[6] = (uint8_t)group;
     memcpy(dst + 8, &cols, 4);
     memcpy(dst + 12, &rows, 4);
@@ -160,29 +197,28 @@ static void put_header(uint8_t *dst, uint32_t rows, uint32_t cols, uint32_t grou
     memcpy(dst + 24, &bytes, 8);
 }
 
-uint64_t q4_0_encode(const uint8_t *blocks, uint32_t rows, uint32_t cols, uint32_t group, uint8_t *dst) {
-    struct tile_writer w = {.per_row = cols / Q4_BLOCK, .words = (cols + 63) / 64, .groups = (cols + group - 1) / group, .group = group};
+uint64_t matrix_encode(const uint8_t *data, uint32_t coding, uint32_t rows, uint32_t cols, uint32_t group, uint8_t *dst) {
+    struct tile_writer w = {.src = source_of(coding), .per_row = cols / Q4_BLOCK, .words = (cols + 63) / 64, .group = group};
+    w.groups = group ? (cols + group - 1) / group : 0;
     uint32_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     uint32_t *offsets = (uint32_t *)(dst + PLAIN_HEADER);
     uint16_t *halves = (uint16_t *)(offsets + tiles + 1);
-    uint64_t at = first_tile(tiles), survivors = 0;
+    uint64_t at = first_tile(coding, tiles), survivors = 0;
     for (uint32_t t = 0; t < tiles; t++) {
         uint32_t counts[TILE_ROWS];
-        w.blocks = blocks + (uint64_t)t * TILE_ROWS * w.per_row * Q4_0_BYTES;
+        w.blocks = data + (uint64_t)t * TILE_ROWS * w.per_row * w.src.block_bytes;
         w.rows = rows - t * TILE_ROWS < TILE_ROWS ? rows - t * TILE_ROWS : TILE_ROWS;
         for (uint32_t r = 0; r < w.rows; r++) {
-            const uint8_t *row = w.blocks + (uint64_t)r * w.per_row * Q4_0_BYTES;
             counts[r] = 0;
-            for (uint32_t b = 0; b < w.per_row; b++)
-                counts[r] += (uint32_t)__builtin_popcount(block_mask(row + (uint64_t)b * Q4_0_BYTES));
+            for (uint32_t b = 0; b < w.per_row; b++) counts[r] += (uint32_t)__builtin_popcount(block_mask(&w.src, block_at(&w, r, b)));
             survivors += counts[r];
         }
-        w.halves = halves[t] = balance(counts, w.rows);
+        if (coding == CODING_Q4_SYM) w.halves = halves[t] = balance(counts, w.rows);
         offsets[t] = (uint32_t)(at / 8);
         at += put_tile(&w, dst + at);
     }
     offsets[tiles] = (uint32_t)(at / 8);
     at += TAIL_PADDING;
-    put_header(dst, rows, cols, group, survivors, at);
+    put_header(dst, coding, rows, cols, group, survivors, at);
     return at;
 }

@@ -13,7 +13,7 @@
 #define GGML_BACKEND_API_VERSION 2 /* of llama.cpp in 2026; later headers have 6 */
 
 /* enum ggml_type */
-enum { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q4_0 = 2, TYPE_Q4_1 = 3, TYPE_BF16 = 30 };
+enum { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q4_0 = 2, TYPE_Q4_1 = 3, TYPE_Q8_0 = 8, TYPE_BF16 = 30 };
 
 struct ggml_buffer;
 struct ggml_buft;

@@ -1,15 +1,18 @@
 /*
- * Kernels: products of a sparse matrix in the plain layout (q4_sym) with
- * quantised activations. Nothing here depends on ggml.
+ * Kernels: products of a sparse matrix in the plain layout with activations.
+ * Nothing here depends on ggml.
  *
- * Activations are quantised in groups of 32 as in ggml's Q8_0: a scale
- * amax/127 and 32 codes −127…127. With q the code of a weight and d its scale,
+ * For 4- and 8-bit weights, activations are quantised in groups of 32 as in
+ * ggml's Q8_0: a scale amax/127 and 32 codes −127…127. With q the unsigned code
+ * of a weight, z the code of zero (8, or 128) and d its scale,
  *
- *     y = Σ over blocks b of 32:  d·s_b·( Σ q·a − 8·Σ a )
+ *     y = Σ over blocks b of 32:  d·s_b·( Σ q·a − z·Σ a )
  *
- * where pruned weights have q = 8. The generation kernels take the −8·Σa out of
- * the inner loop (it depends on the row's scales and the block sums alone); the
- * prefill kernel starts its integer sums with it.
+ * where pruned weights have q = z. The 4-bit generation kernel takes the −z·Σa
+ * out of the inner loop (it depends on the row's scales and the block sums
+ * alone); the others start their integer sums with it.
+ *
+ * 16-bit weights are multiplied with the activations as they are, in float32.
  */
 #ifndef BESA_KERNEL_H
 #define BESA_KERNEL_H
@@ -21,22 +24,27 @@ enum {
     FEW_TOKENS = 4,   /* up to so many tokens a row is decoded straight into the products */
     PANEL_ROWS = 32,  /* prefill: rows (two tiles) … */
     PANEL_COLS = 512, /* … and columns of the u8 panel that is multiplied from the cache */
+    FLOAT_PANEL_COLS = 256, /* columns of a panel of float32 */
 };
 
 /*
- * Quantised activations of some tokens. Columns are padded with zeros to a
- * multiple of 64. All arrays are aligned to 64 bytes and token-major.
+ * Activations of some tokens, in the form that the kernel for their number and
+ * the weights' coding wants. Columns are padded with zeros to a multiple of 64.
+ * All arrays are aligned to 64 bytes and token-major; those that a kernel does
+ * not use are NULL.
  */
 struct activations {
     uint32_t tokens, cols;
-    uint32_t stride;  /* bytes from one token's codes to the next's */
+    uint32_t stride;  /* columns from one token to the next */
     uint32_t blocks;  /* scales per token, padded to an even number */
     uint32_t sums;    /* group sums per token, padded to a multiple of 16 */
-    int8_t *codes;    /* tokens × stride */
+    float *values;    /* 16-bit weights: tokens × stride */
+    int8_t *codes;    /* the others: tokens × stride */
     float *scales;    /* tokens × blocks */
     float *spread;    /* few tokens: tokens × stride/64 × 16: each scale eight times */
-    float *group_sum; /* few tokens: tokens × sums: Σ over the weight group of s·a */
-    int32_t *bias;    /* many tokens: tokens × blocks: −8·Σa */
+    float *group_sum; /* few tokens, 4-bit: tokens × sums: Σ over the weight group of s·a */
+    int32_t *lanes;   /* few tokens, 8-bit: tokens × stride/4: −128·(sum of four codes) */
+    int32_t *bias;    /* many tokens: tokens × blocks: −z·Σa */
 };
 
 static inline uint64_t align64(uint64_t n) { return (n + 63) & ~UINT64_C(63); }
@@ -45,11 +53,14 @@ static inline uint64_t align64(uint64_t n) { return (n + 63) & ~UINT64_C(63); }
 uint64_t activations_bytes(uint32_t tokens, const struct plain *p);
 void activations_place(struct activations *a, uint32_t tokens, const struct plain *p, void *memory);
 
-/* Quantises token t from cols floats. */
+/* Sets token t from cols floats. */
 void activations_set(struct activations *a, uint32_t t, const struct plain *p, const float *x);
 
-/* Scratch that one thread of the prefill kernel needs, in bytes. */
-uint64_t kernel_scratch_bytes(uint32_t tokens);
+/* Scratch that one thread needs, in bytes. */
+uint64_t kernel_scratch_bytes(const struct plain *p, uint32_t tokens);
+
+uint64_t kernel_many_scratch(uint32_t tokens);
+uint64_t kernel_floats_scratch(uint32_t tokens);
 
 /*
  * y[t·ld + r] for the rows r of tiles [from, to) and all tokens t. from is
@@ -58,11 +69,17 @@ uint64_t kernel_scratch_bytes(uint32_t tokens);
 typedef void kernel_fn(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld,
                        void *scratch);
 
-kernel_fn kernel_scalar;  /* the definition */
-kernel_fn kernel_few;     /* AVX-512 VNNI + VBMI2, up to FEW_TOKENS tokens */
-kernel_fn kernel_many;    /* the same, any number of tokens */
+kernel_fn kernel_scalar; /* the definition */
+kernel_fn kernel_few;    /* 4-bit weights, up to FEW_TOKENS tokens; AVX-512 VNNI + VBMI2, as all below */
+kernel_fn kernel_bytes;  /* 8-bit weights, up to FEW_TOKENS tokens */
+kernel_fn kernel_many;   /* 4- and 8-bit weights, any number of tokens */
+kernel_fn kernel_floats; /* 16-bit weights, up to FEW_TOKENS tokens */
+kernel_fn kernel_floats_many;
 
-/* Whether this processor and operating system run kernel_few and kernel_many. */
+/* The kernel for a coding and a number of tokens; NULL: there is none. */
+kernel_fn *kernel_for(const struct plain *p, uint32_t tokens);
+
+/* Whether this processor and operating system run the kernels. */
 bool kernel_supported(void);
 
 #endif

@@ -9,12 +9,7 @@
  * and the place advances by the popcount of the mask. The high plane is used
  * as 16·q, over 8·16, and its sum divided by 16 at the end, which is exact.
  */
-#include "kernel.h"
-
-#include <immintrin.h>
-
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx512vbmi2,f16c,popcnt,bmi2")))
-#define INLINE TARGET static inline __attribute__((always_inline))
+#include "vector.h"
 
 /*
  * How far ahead of the tile that is executed the next ones are fetched, at

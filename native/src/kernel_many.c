@@ -1,15 +1,10 @@
 /*
- * Prefill: many tokens, AVX-512 VNNI + VBMI2. A panel of 32 rows (two tiles)
+ * Prefill: many tokens, 4- and 8-bit weights, AVX-512 VNNI + VBMI2. A panel of 32 rows (two tiles)
  * and up to 512 columns is expanded to u8 codes, transposed so that a register
  * holds four columns of 16 rows, and multiplied from the cache like a dense
  * int8 matrix, six tokens at a time.
  */
-#include "kernel.h"
-
-#include <immintrin.h>
-
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx512vbmi2,f16c,popcnt,bmi2")))
-#define INLINE TARGET static inline __attribute__((always_inline))
+#include "vector.h"
 
 enum {
     TOKENS = 6, /* × 2 tiles: 12 integer and 12 float sums stay in registers */
@@ -27,7 +22,7 @@ struct panel {
 /* Sums of all tokens: [token][tile][row]. */
 typedef float product[2][TILE_ROWS];
 
-uint64_t kernel_scratch_bytes(uint32_t tokens) { return sizeof(struct panel) + (uint64_t)tokens * sizeof(product); }
+uint64_t kernel_many_scratch(uint32_t tokens) { return sizeof(struct panel) + (uint64_t)tokens * sizeof(product); }
 
 /* A tile on its way through the columns: where each row is in the stream. */
 struct cursor {
@@ -38,41 +33,24 @@ struct cursor {
 
 TARGET static void cursor_open(struct cursor *c, const struct plain *p, uint32_t tile) {
     c->v = tile_at(p, tile);
-    uint8_t rows[TILE_ROWS];
-    tile_slots(&c->v, rows);
     const uint8_t *at[2] = {c->v.stream, c->v.stream};
-    for (uint32_t slot = 0; slot < c->v.rows; slot++) {
-        c->slot_of_row[rows[slot]] = (uint8_t)slot;
-        c->at[rows[slot]] = at[slot & 1];
-        const uint64_t *mask = c->v.masks + (uint64_t)slot * p->words;
-        for (uint32_t w = 0; w < p->words; w++) at[slot & 1] += _mm_popcnt_u64(mask[w]);
+    for (uint32_t row = 0; row < c->v.rows; row++) {
+        uint32_t slot = tile_slot(p, &c->v, row), plane = p->halves ? slot & 1 : 0;
+        c->slot_of_row[row] = (uint8_t)slot;
+        c->at[row] = at[plane];
+        at[plane] += plain_count(c->v.masks + (uint64_t)slot * p->words, p->words);
     }
 }
 
-/* Transposes 16 × 16 dwords. */
-INLINE void transpose(__m512i r[16]) {
-    __m512i t[16];
-    for (int i = 0; i < 16; i += 4) {
-        __m512i a = _mm512_unpacklo_epi32(r[i], r[i + 1]), b = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-        __m512i c = _mm512_unpacklo_epi32(r[i + 2], r[i + 3]), d = _mm512_unpackhi_epi32(r[i + 2], r[i + 3]);
-        t[i] = _mm512_unpacklo_epi64(a, c);
-        t[i + 1] = _mm512_unpackhi_epi64(a, c);
-        t[i + 2] = _mm512_unpacklo_epi64(b, d);
-        t[i + 3] = _mm512_unpackhi_epi64(b, d);
-    }
-    for (int j = 0; j < 4; j++) {
-        __m512i a = _mm512_shuffle_i32x4(t[j], t[j + 4], 0x88), b = _mm512_shuffle_i32x4(t[j], t[j + 4], 0xdd);
-        __m512i c = _mm512_shuffle_i32x4(t[j + 8], t[j + 12], 0x88), d = _mm512_shuffle_i32x4(t[j + 8], t[j + 12], 0xdd);
-        r[j] = _mm512_shuffle_i32x4(a, c, 0x88);
-        r[j + 8] = _mm512_shuffle_i32x4(a, c, 0xdd);
-        r[j + 4] = _mm512_shuffle_i32x4(b, d, 0x88);
-        r[j + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
-    }
+/* The unsigned codes of 64 bytes of the stream. */
+INLINE __m512i codes_of(__m512i bytes, bool nibbles, uint32_t slot) {
+    if (!nibbles) return _mm512_xor_si512(bytes, _mm512_set1_epi8((char)0x80));
+    return _mm512_and_si512(_mm512_srl_epi16(bytes, _mm_cvtsi32_si128((int)(slot & 1) * 4)), _mm512_set1_epi8(15));
 }
 
 /* Expands words [w, w+words) of a tile into the panel; rows that are not there become zeros. */
-TARGET static void fill_codes(struct cursor *c, const struct plain *p, uint32_t w, uint32_t words, uint8_t (*codes)[TILE_ROWS][4]) {
-    const __m512i nibbles = _mm512_set1_epi8(15), pruned = _mm512_set1_epi8(8);
+INLINE void fill(struct cursor *c, const struct plain *p, uint32_t w, uint32_t words, bool nibbles, uint8_t (*codes)[TILE_ROWS][4]) {
+    const __m512i pruned = _mm512_set1_epi8(nibbles ? 8 : (char)0x80);
     for (uint32_t i = 0; i < words; i++) {
         __m512i r[TILE_ROWS];
         for (uint32_t row = 0; row < TILE_ROWS; row++) {
@@ -82,13 +60,19 @@ TARGET static void fill_codes(struct cursor *c, const struct plain *p, uint32_t 
             }
             uint32_t slot = c->slot_of_row[row];
             uint64_t mask = c->v.masks[(uint64_t)slot * p->words + w + i];
-            __m512i bytes = _mm512_loadu_si512(c->at[row]);
-            bytes = _mm512_srl_epi16(bytes, _mm_cvtsi32_si128((int)(slot & 1) * 4));
-            r[row] = _mm512_mask_expand_epi8(pruned, mask, _mm512_and_si512(bytes, nibbles));
+            r[row] = _mm512_mask_expand_epi8(pruned, mask, codes_of(_mm512_loadu_si512(c->at[row]), nibbles, slot));
             c->at[row] += _mm_popcnt_u64(mask);
         }
         transpose(r);
         for (int quad = 0; quad < 16; quad++) _mm512_store_si512(codes[16 * i + (uint32_t)quad], r[quad]);
+    }
+}
+
+TARGET static void fill_codes(struct cursor *c, const struct plain *p, uint32_t w, uint32_t words, uint8_t (*codes)[TILE_ROWS][4]) {
+    if (p->halves) {
+        fill(c, p, w, words, true, codes);
+    } else {
+        fill(c, p, w, words, false, codes);
     }
 }
 

@@ -8,6 +8,19 @@ static float half_to_float(uint16_t h) {
     return h >> 15 ? -magnitude : magnitude;
 }
 
+static float bf16_to_float(uint16_t b) {
+    uint32_t bits = (uint32_t)b << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+/* Survivor at of a slot's plane: the code less that of zero. */
+static int32_t code(const struct plain *p, const struct tile *v, uint32_t slot, uint64_t at) {
+    if (p->coding == CODING_Q8_SYM) return (int8_t)v->stream[at];
+    return (slot & 1 ? v->stream[at] >> 4 : v->stream[at] & 15) - 8;
+}
+
 /* Product of the row in a slot with token t; at is the row's place in its plane. */
 static float row_product(const struct plain *p, const struct tile *v, uint32_t slot, uint64_t at, const struct activations *a, uint32_t t) {
     const uint64_t *mask = v->masks + (uint64_t)slot * p->words;
@@ -16,12 +29,23 @@ static float row_product(const struct plain *p, const struct tile *v, uint32_t s
     for (uint32_t b = 0; b < p->cols / ACT_BLOCK; b++) {
         int32_t dot = 0;
         for (uint32_t col = b * ACT_BLOCK; col < (b + 1) * ACT_BLOCK; col++) {
-            if (!(mask[col / 64] >> col % 64 & 1)) continue;
-            uint8_t byte = v->stream[at++];
-            dot += ((slot & 1 ? byte >> 4 : byte & 15) - 8) * codes[col];
+            if (mask[col / 64] >> col % 64 & 1) dot += code(p, v, slot, at++) * codes[col];
         }
         float d = half_to_float(v->scales[(uint64_t)slot * p->groups + b * ACT_BLOCK / p->group]);
         y += (float)dot * d * a->scales[(uint64_t)t * a->blocks + b];
+    }
+    return y;
+}
+
+/* The same for 16-bit weights. */
+static float float_product(const struct plain *p, const struct tile *v, uint32_t slot, uint64_t at, const struct activations *a, uint32_t t) {
+    const uint64_t *mask = v->masks + (uint64_t)slot * p->words;
+    float y = 0;
+    for (uint32_t col = 0; col < p->cols; col++) {
+        if (!(mask[col / 64] >> col % 64 & 1)) continue;
+        uint16_t h;
+        memcpy(&h, v->stream + 2 * at++, sizeof h);
+        y += (p->coding == CODING_F16 ? half_to_float(h) : bf16_to_float(h)) * a->values[(uint64_t)t * a->stride + col];
     }
     return y;
 }
@@ -30,13 +54,12 @@ void kernel_scalar(const struct plain *p, uint32_t from, uint32_t to, const stru
     (void)scratch;
     for (uint32_t tile = from; tile < to; tile++) {
         struct tile v = tile_at(p, tile);
-        uint8_t rows[TILE_ROWS];
-        tile_slots(&v, rows);
-        uint64_t at[2] = {0, 0};
-        for (uint32_t slot = 0; slot < v.rows; slot++) {
+        for (uint32_t row = 0; row < v.rows; row++) {
+            uint32_t slot = tile_slot(p, &v, row), step = p->halves ? 2 : 1;
+            uint64_t at = 0;
+            for (uint32_t s = slot % step; s < slot; s += step) at += plain_count(v.masks + (uint64_t)s * p->words, p->words);
             for (uint32_t t = 0; t < a->tokens; t++)
-                y[t * ld + tile * TILE_ROWS + rows[slot]] = row_product(p, &v, slot, at[slot & 1], a, t);
-            at[slot & 1] += plain_count(v.masks + (uint64_t)slot * p->words, p->words);
+                y[t * ld + tile * (uint64_t)TILE_ROWS + row] = (a->values ? float_product : row_product)(p, &v, slot, at, a, t);
         }
     }
 }

@@ -7,9 +7,7 @@ static uint64_t tokens_of(const struct ggml_tensor *op) {
 
 /* The memory shared by all threads, then each thread's scratch. */
 static uint64_t work_bytes(const struct weight *w, uint64_t tokens, int threads) {
-    uint64_t n = 64 + activations_bytes((uint32_t)tokens, &w->plain);
-    if (tokens > FEW_TOKENS) n += (uint64_t)threads * kernel_scratch_bytes((uint32_t)tokens);
-    return n;
+    return 64 + activations_bytes((uint32_t)tokens, &w->plain) + (uint64_t)threads * kernel_scratch_bytes(&w->plain, (uint32_t)tokens);
 }
 
 /* The op as ggml's own buffer type is to see it. */
@@ -50,7 +48,7 @@ static void multiply(struct ggml_compute_params *params, const struct weight *w,
     const struct plain *p = &w->plain;
     uint32_t chunks = params->nth == 1 ? 1 : 8 * (uint32_t)params->nth;
     uint32_t size = ((p->tiles + chunks - 1) / chunks + 1) & ~1u;
-    kernel_fn *kernel = a->tokens <= FEW_TOKENS ? kernel_few : kernel_many;
+    kernel_fn *kernel = kernel_for(p, a->tokens);
     uint64_t from = (uint64_t)params->ith * size;
     while (from < p->tiles) {
         uint64_t to = from + size < p->tiles ? from + size : p->tiles;
@@ -78,8 +76,8 @@ static bool compute_forward(struct cxx_tensor_traits *traits, struct ggml_comput
         if (params->ith == 0) ggml.chunk_set(params->threadpool, params->nth);
         ggml.barrier(params->threadpool);
     }
-    char *scratch = (char *)a.codes + activations_bytes(tokens, &w->plain);
-    multiply(params, w, &a, op->data, scratch + (uint64_t)params->ith * kernel_scratch_bytes(tokens));
+    char *scratch = (char *)align_up(params->wdata) + activations_bytes(tokens, &w->plain);
+    multiply(params, w, &a, op->data, scratch + (uint64_t)params->ith * kernel_scratch_bytes(&w->plain, tokens));
     return true;
 }
 

@@ -20,12 +20,14 @@ static struct offer *offers;
 static struct besa_native_stats stats = {.kernel = "off: not loaded by llama.cpp"};
 
 /* The ggml type a coding expands to. */
-static uint32_t type_of(uint32_t coding) {
+static int32_t type_of(uint32_t coding) {
     switch (coding) {
     case CODING_Q4_SYM:
         return TYPE_Q4_0;
     case CODING_Q4_ASYM:
         return TYPE_Q4_1;
+    case CODING_Q8_SYM:
+        return TYPE_Q8_0;
     case CODING_F16:
         return TYPE_F16;
     }
@@ -33,7 +35,7 @@ static uint32_t type_of(uint32_t coding) {
 }
 
 /* The offer that serves a tensor; the lock is held. */
-static struct offer *find(const char *name, uint64_t rows, uint64_t cols, uint32_t type) {
+static struct offer *find(const char *name, uint64_t rows, uint64_t cols, int32_t type) {
     for (struct offer *o = offers; o; o = o->next) {
         if (!o->withdrawn && o->plain.rows == rows && o->plain.cols == cols && type_of(o->plain.coding) == type && !strcmp(o->name, name)) return o;
     }
@@ -53,7 +55,7 @@ int besa_native_offer(const struct besa_native_tensor *t) {
         besa_log("tensor %s refused: %s", t->name, wrong);
         return BESA_NATIVE_CORRUPT;
     }
-    if (p.coding != CODING_Q4_SYM || !kernel_supported()) return BESA_NATIVE_UNSUPPORTED;
+    if (!kernel_for(&p, 1) || !kernel_supported()) return BESA_NATIVE_UNSUPPORTED;
     struct offer *o = calloc(1, sizeof *o);
     if (!o) return BESA_NATIVE_NO_MEMORY;
     memcpy(o->name, t->name, strlen(t->name));
@@ -89,14 +91,14 @@ void besa_native_withdraw(const void *blob) {
     pthread_mutex_unlock(&lock);
 }
 
-bool offer_exists(const char *name, uint64_t rows, uint64_t cols, uint32_t type) {
+bool offer_exists(const char *name, uint64_t rows, uint64_t cols, int32_t type) {
     pthread_mutex_lock(&lock);
     bool found = find(name, rows, cols, type) != NULL;
     pthread_mutex_unlock(&lock);
     return found;
 }
 
-struct offer *offer_take(const char *name, uint64_t rows, uint64_t cols, uint32_t type, struct plain *p) {
+struct offer *offer_take(const char *name, uint64_t rows, uint64_t cols, int32_t type, struct plain *p) {
     pthread_mutex_lock(&lock);
     struct offer *o = find(name, rows, cols, type);
     if (o) {

@@ -25,6 +25,7 @@ static const char *check_shape(const struct plain *p) {
     switch (p->coding) {
     case CODING_Q4_SYM:
     case CODING_Q4_ASYM:
+    case CODING_Q8_SYM:
         if (p->group != 32 && p->group != 64 && p->group != 128) return "group size";
         if (p->cols % Q4_BLOCK) return "columns are no multiple of 32";
         return NULL;
@@ -59,14 +60,14 @@ static const char *check_tile(const struct plain *p, uint32_t t, uint64_t *total
         if (m[p->words - 1] & tail) return "mask bits beyond the last column";
         plane[p->halves ? s & 1 : 0] += plain_count(m, p->words);
     }
-    uint64_t stream = p->halves ? (plane[0] > plane[1] ? plane[0] : plane[1]) : 2 * plane[0];
+    uint64_t stream = p->halves ? (plane[0] > plane[1] ? plane[0] : plane[1]) : coding_is_16bit(p->coding) ? 2 * plane[0] : plane[0];
     uint64_t size = (fixed_bytes(p, v.rows) + stream + 7) & ~UINT64_C(7);
     if (size != 8 * (uint64_t)(p->offsets[t + 1] - p->offsets[t])) return "the length of a tile does not follow from its masks";
     if (p->halves) {
         if (v.halves >> v.rows) return "halves name rows that are not there";
         if ((uint32_t)__builtin_popcount(v.halves) != v.rows / 2) return "halves are not halves";
-        if (!finite_scales(p, &v)) return "a scale is not finite";
     }
+    if (p->groups && !finite_scales(p, &v)) return "a scale is not finite";
     *total += plane[0] + plane[1];
     return NULL;
 }
@@ -90,7 +91,7 @@ const char *plain_open(struct plain *p, const void *blob, uint64_t bytes) {
 
     bool q4 = coding_is_4bit(p->coding);
     p->words = ceil_div(p->cols, 64);
-    p->groups = q4 ? ceil_div(p->cols, p->group) : 0;
+    p->groups = p->group ? ceil_div(p->cols, p->group) : 0;
     p->tiles = ceil_div(p->rows, TILE_ROWS);
     uint64_t first = (PLAIN_HEADER + 4 + (q4 ? 6 : 4) * (uint64_t)p->tiles + 7) & ~UINT64_C(7);
     if (first + TAIL_PADDING > bytes) return "too short for its tables";
@@ -111,24 +112,52 @@ const char *plain_open(struct plain *p, const void *blob, uint64_t bytes) {
 /* Nibble i of a plane of a stream. */
 static uint8_t nibble(const uint8_t *stream, uint64_t i, int high) { return high ? stream[i] >> 4 : stream[i] & 15; }
 
-void plain_expand_row_q4_0(const struct plain *p, uint32_t r, uint8_t *dst) {
-    struct tile v = tile_at(p, r / TILE_ROWS);
-    uint8_t rows[TILE_ROWS];
-    tile_slots(&v, rows);
-    uint32_t slot = 0;
-    while (rows[slot] != r % TILE_ROWS) slot++;
-    int high = slot & 1;
-    uint64_t at = 0;
-    for (uint32_t s = (uint32_t)high; s < slot; s += 2) at += plain_count(v.masks + (uint64_t)s * p->words, p->words);
+uint64_t plain_row_bytes(const struct plain *p) {
+    switch (p->coding) {
+    case CODING_Q4_SYM:
+        return p->cols / Q4_BLOCK * 18;
+    case CODING_Q8_SYM:
+        return p->cols / Q4_BLOCK * 34;
+    case CODING_Q4_ASYM:
+        return 0;
+    }
+    return 2 * (uint64_t)p->cols;
+}
 
-    const uint64_t *mask = v.masks + (uint64_t)slot * p->words;
+static bool kept(const uint64_t *mask, uint32_t col) { return mask[col / 64] >> col % 64 & 1; }
+
+static void expand_q4_0(const struct plain *p, const struct tile *v, uint32_t slot, uint64_t at, uint8_t *dst) {
+    const uint64_t *mask = v->masks + (uint64_t)slot * p->words;
     for (uint32_t b = 0; b < p->cols / Q4_BLOCK; b++, dst += 18) {
-        memcpy(dst, &v.scales[(uint64_t)slot * p->groups + b * Q4_BLOCK / p->group], 2);
+        memcpy(dst, &v->scales[(uint64_t)slot * p->groups + b * Q4_BLOCK / p->group], 2);
         uint8_t codes[Q4_BLOCK];
-        for (uint32_t i = 0; i < Q4_BLOCK; i++) {
-            uint32_t col = b * Q4_BLOCK + i;
-            codes[i] = mask[col / 64] >> col % 64 & 1 ? nibble(v.stream, at++, high) : 8;
-        }
+        for (uint32_t i = 0; i < Q4_BLOCK; i++) codes[i] = kept(mask, b * Q4_BLOCK + i) ? nibble(v->stream, at++, slot & 1) : 8;
         for (int i = 0; i < 16; i++) dst[2 + i] = (uint8_t)(codes[i] | codes[i + 16] << 4);
+    }
+}
+
+static void expand_q8_0(const struct plain *p, const struct tile *v, uint32_t slot, uint64_t at, uint8_t *dst) {
+    const uint64_t *mask = v->masks + (uint64_t)slot * p->words;
+    for (uint32_t b = 0; b < p->cols / Q4_BLOCK; b++, dst += 34) {
+        memcpy(dst, &v->scales[(uint64_t)slot * p->groups + b * Q4_BLOCK / p->group], 2);
+        for (uint32_t i = 0; i < Q4_BLOCK; i++) dst[2 + i] = kept(mask, b * Q4_BLOCK + i) ? v->stream[at++] : 0;
+    }
+}
+
+void plain_expand_row(const struct plain *p, uint32_t r, uint8_t *dst) {
+    struct tile v = tile_at(p, r / TILE_ROWS);
+    uint32_t slot = tile_slot(p, &v, r % TILE_ROWS), step = p->halves ? 2 : 1;
+    uint64_t at = 0;
+    for (uint32_t s = slot % step; s < slot; s += step) at += plain_count(v.masks + (uint64_t)s * p->words, p->words);
+    if (p->coding == CODING_Q4_SYM) {
+        expand_q4_0(p, &v, slot, at, dst);
+    } else if (p->coding == CODING_Q8_SYM) {
+        expand_q8_0(p, &v, slot, at, dst);
+    } else {
+        const uint64_t *mask = v.masks + (uint64_t)slot * p->words;
+        memset(dst, 0, 2 * (uint64_t)p->cols);
+        for (uint32_t i = 0; i < p->cols; i++) {
+            if (kept(mask, i)) memcpy(dst + 2 * (uint64_t)i, v.stream + 2 * at++, 2);
+        }
     }
 }

@@ -10,14 +10,14 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { CODING_Q4_SYM = 1, CODING_Q4_ASYM = 2, CODING_F16 = 3, CODING_BF16 = 4 };
+enum { CODING_Q4_SYM = 1, CODING_Q4_ASYM = 2, CODING_F16 = 3, CODING_BF16 = 4, CODING_Q8_SYM = 5 };
 
 enum {
     TILE_ROWS = 16,
     TAIL_PADDING = 64,
     PLAIN_HEADER = 32,
     MAX_DIM = 1073741823,
-    Q4_BLOCK = 32, /* weights of a Q4_0 block */
+    Q4_BLOCK = 32, /* weights of a Q4_0 or Q8_0 block */
 };
 #define MAX_BLOB (UINT64_C(1) << 35)
 
@@ -28,7 +28,7 @@ struct plain {
     uint32_t rows, cols, group, coding;
     uint32_t words, groups, tiles; /* mask words and scales per row; tiles */
     const uint32_t *offsets;       /* tiles + 1, in units of 8 bytes */
-    const uint16_t *halves;        /* by tile; NULL for 16-bit codings */
+    const uint16_t *halves;        /* by tile; NULL but for 4-bit codings */
 };
 
 /* The sections of one tile. */
@@ -42,6 +42,8 @@ struct tile {
 };
 
 static inline bool coding_is_4bit(uint32_t coding) { return coding == CODING_Q4_SYM || coding == CODING_Q4_ASYM; }
+
+static inline bool coding_is_16bit(uint32_t coding) { return coding == CODING_F16 || coding == CODING_BF16; }
 
 static inline uint32_t tile_rows(const struct plain *p, uint32_t t) {
     uint32_t left = p->rows - t * TILE_ROWS;
@@ -80,6 +82,13 @@ static inline void tile_slots(const struct tile *v, uint8_t row_of_slot[TILE_ROW
     }
 }
 
+/* The slot of a tile's row. */
+static inline uint32_t tile_slot(const struct plain *p, const struct tile *v, uint32_t row) {
+    if (!p->halves) return row;
+    uint32_t below = (uint32_t)__builtin_popcount(v->halves & ((1u << row) - 1));
+    return v->halves >> row & 1 ? 2 * below + 1 : 2 * (row - below);
+}
+
 /*
  * Reads a blob's header and tables and checks every rule of the format that
  * memory safety or the result depends on (R11 to R16 and R18's unused nibbles
@@ -90,24 +99,28 @@ const char *plain_open(struct plain *p, const void *blob, uint64_t bytes);
 /* Survivors of a slot's row. */
 uint64_t plain_count(const uint64_t *masks, uint32_t words);
 
+/* Bytes of a row in the ggml type the matrix expands to; 0: the type has no kernel (Q4_1). */
+uint64_t plain_row_bytes(const struct plain *p);
+
 /*
- * Writes row r in the type the matrix expands to: Q4_0 blocks for q4_sym.
+ * Writes row r in the type the matrix expands to: Q4_0, Q8_0, F16 or BF16.
  * The scalar definition that kernels are tested against.
  */
-void plain_expand_row_q4_0(const struct plain *p, uint32_t r, uint8_t *dst);
+void plain_expand_row(const struct plain *p, uint32_t r, uint8_t *dst);
 
-/* What there is to encode in a Q4_0 matrix. */
-struct q4_survey {
-    uint64_t survivors; /* weights whose code is not 8 */
-    uint32_t group;     /* largest scale group that represents it: 128, 64 or 32; 0: a scale is not finite */
+/* What there is to encode in a matrix of an ordinary type. */
+struct survey {
+    uint64_t survivors; /* weights that are not zero */
+    uint32_t group;     /* largest scale group that represents it: 128, 64 or 32; 0 for 16-bit types */
+    bool finite;        /* otherwise it cannot be encoded */
 };
 
-struct q4_survey q4_0_survey(const uint8_t *blocks, uint32_t rows, uint32_t cols);
+struct survey matrix_survey(const uint8_t *data, uint32_t coding, uint32_t rows, uint32_t cols);
 
-/* An upper bound of the bytes that q4_0_encode writes. */
-uint64_t q4_0_encoded_bound(uint32_t rows, uint32_t cols, uint32_t group);
+/* An upper bound of the bytes that matrix_encode writes. */
+uint64_t matrix_encoded_bound(uint32_t coding, uint32_t rows, uint32_t cols, uint32_t group);
 
-/* Encodes a Q4_0 matrix; dst is zero and 8-byte aligned. Returns the size of the blob. */
-uint64_t q4_0_encode(const uint8_t *blocks, uint32_t rows, uint32_t cols, uint32_t group, uint8_t *dst);
+/* Encodes a matrix; dst is zero and 8-byte aligned. Returns the size of the blob. */
+uint64_t matrix_encode(const uint8_t *data, uint32_t coding, uint32_t rows, uint32_t cols, uint32_t group, uint8_t *dst);
 
 #endif

@@ -42,9 +42,9 @@ struct cxx_tensor_traits *besa_traits(void);
 
 /* A tensor on offer, with the models that use it. */
 struct offer;
-struct offer *offer_take(const char *name, uint64_t rows, uint64_t cols, uint32_t type, struct plain *p);
+struct offer *offer_take(const char *name, uint64_t rows, uint64_t cols, int32_t type, struct plain *p);
 void offer_release(struct offer *o);
-bool offer_exists(const char *name, uint64_t rows, uint64_t cols, uint32_t type);
+bool offer_exists(const char *name, uint64_t rows, uint64_t cols, int32_t type);
 
 /* Counts a weight that has found its state (+1) or leaves it (−1). */
 void stats_count(const struct weight *w, uint64_t expanded_bytes, int sign);
