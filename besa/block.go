@@ -243,7 +243,7 @@ func (s *session) prepare() error {
 			return fmt.Errorf("%s: %w", l, err)
 		}
 		if s.opts.Grid != GridNone {
-			s.clip[l] = newClipping(s.opts.Grid, w.Rows, w.Cols, groupFor(w.Cols, s.opts.Group))
+			s.clip[l] = newClipping(s.opts.Grid, w.Rows, w.Cols, GroupFor(w.Cols, s.opts.Group))
 			s.clip[l].frozen = !s.learnsClipping()
 			if s.opts.Grid == GridSymmetric {
 				s.clip[l].searchSteps(s.pool, w, norms, s.rank[l], s.prune[l])
@@ -275,8 +275,8 @@ func (s *session) split() (sparsity [decoder.NumLinears]float64, err error) {
 	return sparsity, err
 }
 
-// groupFor is the largest group size up to want that divides cols, or 32.
-func groupFor(cols, want int) int {
+// GroupFor is the largest group size up to want that divides cols, or 32.
+func GroupFor(cols, want int) int {
 	for want > 32 && cols%want != 0 {
 		want /= 2
 	}

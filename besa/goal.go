@@ -87,6 +87,12 @@ func (o Options) Check(c decoder.Config) error {
 	for l := range decoder.NumLinears {
 		rows, cols := c.Shape(l)
 		params[l] = rows * cols
+		switch {
+		case cols > maxColumns:
+			return fmt.Errorf("%w: %s has %d columns, more than %d", ErrOptions, l, cols, maxColumns)
+		case o.Grid != GridNone && cols%GroupFor(cols, o.Group) != 0:
+			return fmt.Errorf("%w: %s has %d columns: a 4-bit grid needs a multiple of 32", ErrOptions, l, cols)
+		}
 	}
 	_, err := o.goals(params)
 	return err

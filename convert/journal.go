@@ -94,34 +94,53 @@ func tidyJournal(output string) {
 // open reads what an earlier run has left. Unless resume is false it keeps the
 // blocks that were finished with the same fingerprint, and refuses others.
 func (j *journal) open(fp fingerprint, resume bool, check func(blockRecord) error) error {
+	then, err := j.read(fp, resume)
+	switch {
+	case err != nil:
+		return err
+	case then.fingerprint == nil:
+		return j.start(fp)
+	}
+	return j.reopen(then, check)
+}
+
+// read returns what an earlier run has left that can be continued; nothing, if
+// its fingerprint is nil. It changes no file.
+func (j *journal) read(fp fingerprint, resume bool) (then contents, err error) {
 	log, err := os.ReadFile(j.path(logName))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return contents{}, err
 	}
-	then := parseRecords(log)
+	then = parseRecords(log)
 	if !resume || then.fingerprint == nil {
-		return j.start(fp)
+		return contents{}, nil
 	}
 	done := outputIsDone(strings.TrimSuffix(j.dir, JournalSuffix))
 	if diff := fp.differences(then.fingerprint); diff != "" {
 		if done {
-			return j.start(fp)
+			return contents{}, nil
 		}
-		return fmt.Errorf("%w: %s is from a conversion that differs in: %s; start afresh with --resume=false, or choose another output with -o",
+		return contents{}, fmt.Errorf("%w: %s is from a conversion that differs in: %s; start afresh with --resume=false, or choose another output with -o",
 			ErrJournal, j.dir, diff)
 	}
 	j.named = done
-	return j.reopen(then, check)
+	return then, nil
+}
+
+// sound lists the finished blocks that are this model's and undamaged.
+func (j *journal) sound(then contents, check func(blockRecord) error) map[int]blockRecord {
+	blocks := map[int]blockRecord{}
+	for i, b := range then.blocks {
+		if check(b) == nil && (j.named || j.verify(b) == nil) {
+			blocks[i] = b
+		}
+	}
+	return blocks
 }
 
 // reopen continues a log after its last sound record.
 func (j *journal) reopen(then contents, check func(blockRecord) error) error {
-	j.blocks = map[int]blockRecord{}
-	for i, b := range then.blocks {
-		if check(b) == nil && (j.named || j.verify(b) == nil) {
-			j.blocks[i] = b
-		}
-	}
+	j.blocks = j.sound(then, check)
 	var err error
 	if j.log, err = os.OpenFile(j.path(logName), os.O_RDWR, 0); err != nil {
 		return err

@@ -3,6 +3,7 @@ package convert
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"besa/besa"
 	"besa/internal/corpus"
@@ -37,11 +38,34 @@ func (r *runner) calibrate(ctx context.Context) error {
 	if asked == 0 && c.Samples < defaultSamples {
 		r.event(Event{Message: fmt.Sprintf("calibration text holds %d tokens: %d windows of %d (%d are usual)", len(ids), c.Samples, c.Len, defaultSamples)})
 	}
+	if i := slices.IndexFunc(ids, func(id int32) bool { return id < 0 || int(id) >= r.model.Vocab }); i >= 0 {
+		return fmt.Errorf("tokenizer and embedding disagree: token %d is outside the vocabulary of %d", ids[i], r.model.Vocab)
+	}
 	r.hash = text.Hash
 	r.report.Samples, r.report.Tokens, r.report.CalibTokens = c.Samples, c.Len, len(ids)
 
 	r.ids = ids
 	return nil
+}
+
+// windowSets is how many sets of windows there are: what enters a block, what
+// leaves it dense, and the dense path where it is followed.
+func (r *runner) windowSets() int {
+	if r.Method.NeedsDensePath() {
+		return 3
+	}
+	return 2
+}
+
+// budget decides what goes into memory.
+func (r *runner) budget() (Budget, error) {
+	c := r.Calibration
+	numbers := int64(c.Samples) * int64(c.Len) * int64(r.model.Hidden)
+	b := Budget{
+		Limit: r.Memory, Block: besa.Footprint(r.model.Config, c.Len, r.Method),
+		Activations: int64(r.windowSets()) * numbers * r.Activations.bytes(),
+	}
+	return b, b.fit()
 }
 
 // openWindows makes room for the hidden states, in memory or, past the limit,
@@ -52,16 +76,12 @@ func (r *runner) calibrate(ctx context.Context) error {
 func (r *runner) openWindows(ctx context.Context) error {
 	c := r.Calibration
 	numbers := int64(c.Samples) * int64(c.Len) * int64(r.model.Hidden)
-	size := numbers * r.Activations.bytes()
-	sets := 2
-	if r.Method.NeedsDensePath() {
-		sets = 3
-	}
-	b := &r.report.Memory
-	*b = Budget{Limit: r.Memory, Block: besa.Footprint(r.model.Config, c.Len, r.Method), Activations: int64(sets) * size}
-	if err := b.fit(); err != nil {
+	size, sets := numbers*r.Activations.bytes(), r.windowSets()
+	var err error
+	if r.report.Memory, err = r.budget(); err != nil {
 		return err
 	}
+	b := &r.report.Memory
 	open := func(int) besa.Windows {
 		return &memoryWindows{c.Samples, c.Len, r.model.Hidden, make([]float32, numbers)}
 	}
@@ -70,7 +90,6 @@ func (r *runner) openWindows(ctx context.Context) error {
 		if b.Spill == 0 {
 			at = make(memory, b.Activations)
 		} else {
-			var err error
 			if r.spill, err = disk.NewScratch(ctx, r.SpillDir, b.Spill); err != nil {
 				return fmt.Errorf("spill file: %w; free some space, choose another folder with --spill-dir, or give more --memory", err)
 			}
@@ -93,7 +112,7 @@ func (r *runner) embed() error {
 	buf := kernel.NewMat[float32](c.Len, r.model.Hidden)
 	for i, start := range c.starts(len(r.ids)) {
 		if err := r.model.EmbedTokens(buf, r.ids[start:start+c.Len]); err != nil {
-			return fmt.Errorf("tokenizer and embedding disagree: %w", err)
+			return err
 		}
 		if err := r.in.Store(i, buf); err != nil {
 			return err

@@ -77,20 +77,6 @@ func (r *runner) lastMissing() int {
 	return -1
 }
 
-// flopsPerWeight counts floating-point operations per weight and token: the
-// dense and the pruned pass 2 each, the dense path 2, a step of learning or of
-// refinement 6 (forward 2, backward 4).
-func (r *runner) flopsPerWeight() float64 {
-	n := 4 + 6*float64(r.Method.Refine.Passes)
-	if r.Method.Method == besa.MethodBESA {
-		n += 6 * float64(r.Method.Epochs)
-	}
-	if r.Method.NeedsDensePath() {
-		n += 2
-	}
-	return n
-}
-
 // work counts blocks, for progress.
 type work struct{ done, total float64 }
 

@@ -59,7 +59,7 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	if r.journal, err = lockJournal(r.Output); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{r.calibrate, r.resume, r.prune, r.assemble} {
+	for _, step := range []func(context.Context) error{r.calibrate, r.resume, r.checkRoom, r.prune, r.assemble} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -169,6 +169,21 @@ func (r *runner) resume(context.Context) error {
 	}
 	if r.report.Resumed = len(r.journal.blocks); r.report.Resumed > 0 {
 		r.event(Event{Message: fmt.Sprintf("continuing: %d of %d blocks are finished (--resume=false starts afresh)", r.report.Resumed, r.model.Layers)})
+	}
+	return nil
+}
+
+// checkRoom warns early of a disk that will be full. It does not refuse: the
+// sizes are estimates, and there may be more room by the time that it is needed.
+func (r *runner) checkRoom(context.Context) error {
+	_, room, err := r.estimateSizes(len(r.journal.blocks))
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(r.Output)
+	if free, known := disk.Free(dir); known && free < room {
+		r.event(Event{Message: fmt.Sprintf("%s are free in %s, about %s will be needed: if the disk gets full, finished blocks are kept",
+			sizeText(free), dir, sizeText(room))})
 	}
 	return nil
 }

@@ -53,6 +53,13 @@ func TestSizes(t *testing.T) {
 				if 2*info.Survivors != x.Elements() {
 					t.Fatalf("%d survivors of %d", info.Survivors, x.Elements())
 				}
+				guess, err := EstimateBytes(c.coding, x.Rows(), x.Cols(), c.group, info.Survivors)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if e := float64(guess) / float64(info.StoredBytes()); e < 0.995 || e > 1.005 {
+					t.Errorf("%v: estimated %d bytes, stored %d", shape, guess, info.StoredBytes())
+				}
 				blobs[name] = BlobOf(info, b)
 				weights += float64(x.Elements())
 				bits += 8 * float64(len(b))

@@ -24,6 +24,7 @@ type convertOptions struct {
 	activations string
 	memory      byteSize
 	split       partSize
+	dryRun      bool
 	json        bool
 	quiet       bool
 }
@@ -70,6 +71,7 @@ with what is pruned. Embeddings, norms and the output head are copied as they ar
 	f.StringVar(&o.SpillDir, "spill-dir", "", "folder for the spill file (default: that of the output)")
 	f.StringVar(&o.activations, "activations", string(convert.ActivationsFP32), "format of activations between blocks: fp32, or bf16 in half the room")
 	choice(f, &o.Precision, "precision", "arithmetic of matrix products; auto is bf16 where the CPU has instructions for it", convert.Precisions)
+	f.BoolVar(&o.dryRun, "dry-run", false, "check everything that could fail later, measure for two seconds and print the plan; change nothing")
 	f.BoolVar(&o.json, "json", false, "print the report as JSON")
 	f.BoolVar(&o.quiet, "quiet", false, "no progress")
 	return c
@@ -157,6 +159,11 @@ func (o *convertOptions) run(ctx context.Context, std streams) error {
 			detail = "passing through " + block
 		}
 		p.update(e.Done, detail)
+	}
+	if o.dryRun {
+		plan, err := convert.DryRun(ctx, o.Options)
+		p.finish()
+		return o.printPlan(std, plan, err)
 	}
 	report, err := convert.Run(ctx, o.Options)
 	p.finish()

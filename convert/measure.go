@@ -1,0 +1,118 @@
+package convert
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"besa/besa"
+	"besa/internal/decoder"
+	"besa/internal/kernel"
+)
+
+// speeds are measured rates, in floating-point operations per second; 0: not
+// measured, since the method has no steps.
+type speeds struct{ forward, step float64 }
+
+// seconds estimates the time for all blocks.
+func (s speeds) seconds(c decoder.Config, p passes, blocks, windows, tokens int) float64 {
+	t := float64(p.forward) * forwardFLOPs(c, tokens) / s.forward
+	if p.step > 0 {
+		t += float64(p.step) * stepFLOPs(c, tokens) / s.step
+	}
+	return t * float64(blocks) * float64(windows)
+}
+
+// measureTime is about how long speeds are measured; tests have less time.
+var measureTime = 2 * time.Second
+
+// measure runs forward passes and steps on a block of random weights: one like
+// the model's, smaller where a step would take too long.
+func (r *runner) measure(ctx context.Context) (s speeds, err error) {
+	const share = 10 // of the time, for one step, at half the peak
+	peak := 1e9 * kernel.PeakGFLOPS(peakTime, r.Threads)
+	c, tokens := scaled(r.model.Config, r.Calibration.Len, peak/2*measureTime.Seconds()/share)
+	eng, err := decoder.NewEngine[float32](c, tokens, r.pool)
+	if err != nil {
+		return s, err
+	}
+	eng.Precision = r.Precision.kernel()
+	block, x, acts := randomBlock(c), kernel.NewMat[float32](tokens, c.Hidden), eng.NewActivations()
+	fill(x.Data, 1)
+	t, err := timed(ctx, measureTime/4, func() error { return eng.Forward(block, x, acts) })
+	s.forward = forwardFLOPs(c, tokens) / t
+	if err != nil || passesOf(r.Method).step == 0 {
+		return s, err
+	}
+	o := besa.DefaultOptions()
+	o.Grid, o.Group, o.ClipLR, o.Step = r.Method.Grid, r.Method.Group, r.Method.ClipLR, r.Method.Step
+	in := &memoryWindows{1, tokens, c.Hidden, x.Data}
+	ref := &memoryWindows{1, tokens, c.Hidden, make([]float32, len(x.Data))}
+	l, err := besa.NewLearning(ctx, besa.Job{Engine: eng, Block: block, In: in, Ref: ref}, o)
+	if err != nil {
+		return s, err
+	}
+	t, err = timed(ctx, measureTime*3/4, func() error {
+		_, err := l.Step(0)
+		return err
+	})
+	s.step = stepFLOPs(c, tokens) / t
+	return s, err
+}
+
+// timed runs f once to warm up and then for about d; it returns the mean time
+// of a run in seconds.
+func timed(ctx context.Context, d time.Duration, f func() error) (float64, error) {
+	if err := f(); err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	for n := 1.; ; n++ {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		if err := f(); err != nil {
+			return 0, err
+		}
+		if t := time.Since(start); t > d {
+			return t.Seconds() / n, nil
+		}
+	}
+}
+
+// scaled shrinks a block, and if need be the window, until a step takes no
+// more than most operations, or until they are small.
+func scaled(c decoder.Config, tokens int, most float64) (decoder.Config, int) {
+	full := c
+	part := func(n, k int) int { return max(n/k/64, 1) * 64 }
+	for k := 2; stepFLOPs(c, tokens) > most && c.Hidden > 512; k *= 2 {
+		c.Hidden, c.FFN = part(full.Hidden, k), part(full.FFN, k)
+		c.KVHeads = max(full.KVHeads/k, 1)
+		c.Heads = max(full.Heads/k/c.KVHeads, 1) * c.KVHeads
+	}
+	for stepFLOPs(c, tokens) > most && tokens > 64 {
+		tokens /= 2
+	}
+	return c, tokens
+}
+
+func randomBlock(c decoder.Config) *decoder.Block[float32] {
+	b := &decoder.Block[float32]{AttnNorm: make([]float32, c.Hidden), FFNNorm: make([]float32, c.Hidden)}
+	for j := range b.AttnNorm {
+		b.AttnNorm[j], b.FFNNorm[j] = 1, 1
+	}
+	for l := range decoder.NumLinears {
+		b.W[l] = kernel.NewMat[float32](c.Shape(l))
+		fill(b.W[l].Data, 1/math.Sqrt(float64(b.W[l].Cols)))
+	}
+	return b
+}
+
+// fill draws normally distributed values, the same ones every time.
+func fill(v []float32, deviation float64) {
+	rng := rand.New(rand.NewPCG(1, uint64(len(v))))
+	for i := range v {
+		v[i] = float32(deviation * rng.NormFloat64())
+	}
+}
