@@ -35,6 +35,9 @@ const Library = "libggml-besa.so"
 // ErrNoCompiler says that no C compiler was found.
 var ErrNoCompiler = errors.New("no C compiler found")
 
+// ErrBuild says that the compiler failed.
+var ErrBuild = errors.New("the C compiler cannot build the plugin")
+
 // ErrPlatform says that the plugin has no kernels for this system.
 var ErrPlatform = errors.New("native execution is for Linux on x86-64")
 
@@ -104,8 +107,8 @@ func Version() string {
 // Build compiles the embedded sources into the file out. It never leaves a
 // half-written library.
 func Build(ctx context.Context, out string) error {
-	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
-		return fmt.Errorf("%w, not %s on %s", ErrPlatform, runtime.GOOS, runtime.GOARCH)
+	if err := platform(); err != nil {
+		return err
 	}
 	cc, err := Compiler()
 	if err != nil {
@@ -120,6 +123,12 @@ func Build(ctx context.Context, out string) error {
 	if err != nil {
 		return err
 	}
+	version := filepath.Join(dir, "version.c")
+	text := fmt.Sprintf("__attribute__((visibility(\"default\"))) const char %s[] = \"%s\";\n", versionSymbol, Version())
+	if err := os.WriteFile(version, []byte(text), 0o644); err != nil {
+		return err
+	}
+	files = append(files, version)
 	built := filepath.Join(dir, Library)
 	cmd := exec.CommandContext(ctx, cc, Flags(built, files)...)
 	cmd.Dir = dir
@@ -130,9 +139,23 @@ func Build(ctx context.Context, out string) error {
 			return ctx.Err()
 		}
 		first, _, _ := strings.Cut(strings.TrimSpace(messages.String()), "\n")
-		return fmt.Errorf("%s cannot build the plugin: %w: %s", cc, err, first)
+		if first != "" {
+			first = ": " + first
+		}
+		return fmt.Errorf("%w: %s: %w%s", ErrBuild, cc, err, first)
+	}
+	if err := check(built); err != nil {
+		return err
 	}
 	return place(built, out)
+}
+
+// platform refuses systems that the plugin has no kernels for.
+func platform() error {
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		return fmt.Errorf("%w, not %s on %s", ErrPlatform, runtime.GOOS, runtime.GOARCH)
+	}
+	return nil
 }
 
 // place copies a finished library to out, by way of a temporary name beside it.

@@ -22,6 +22,7 @@ type modelFlags struct {
 	threads  int
 	template string
 	library  string
+	native   llama.Native
 	quiet    bool
 	verbose  bool
 }
@@ -46,6 +47,8 @@ func (o *modelFlags) add(c *cobra.Command) {
 	f.BoolVar(&o.IgnoreEOS, "ignore-eos", false, "go on where the model would end")
 	f.StringVar(&o.template, "chat-template", "", "chat template: a name such as chatml, or the template (default: the model's)")
 	f.StringVar(&o.library, "llama-lib", "", "folder or file of libllama (default: $BESA_LLAMA_LIB, the cache, system paths)")
+	o.native = llama.NativeAuto
+	f.Var(&o.native, "native", "run pruned tensors sparse: auto (if the plugin is installed), on or off")
 	f.BoolVar(&o.quiet, "quiet", false, "no messages on stderr")
 	f.BoolVar(&o.verbose, "verbose", false, "show llama.cpp's log")
 }
@@ -74,7 +77,7 @@ func (o *modelFlags) maxTokens() int { return max(o.predict, 0) }
 
 // load opens the model and says how its weights are executed.
 func (o *modelFlags) load(ctx context.Context, std streams, path string) (*llama.Model, error) {
-	options := llama.Options{Library: o.library}
+	options := llama.Options{Library: o.library, Native: o.native}
 	if o.verbose {
 		options.Log = std.err
 	}
@@ -93,11 +96,12 @@ func (o *modelFlags) load(ctx context.Context, std streams, path string) (*llama
 
 // describe says in one line whether a sparse model runs sparse.
 func describe(w io.Writer, m *llama.Model) {
-	sparse, pruned, native := m.Sparse()
-	switch {
+	switch sparse, pruned, native := m.Sparse(); {
 	case sparse && native > 0:
-		fmt.Fprintf(w, "%d of %d pruned tensors run sparse, from the mapped file\n", native, pruned)
+		fmt.Fprintf(w, "%d of %d pruned tensors run sparse\n", native, pruned)
 	case sparse:
-		fmt.Fprintf(w, "%d pruned tensors are expanded in memory; to run them sparse: besa native install\n", pruned)
+		fmt.Fprintf(w, "%d pruned tensors are expanded in memory; native execution is %s\n", pruned, llama.NativeKernel())
+	case native > 0:
+		fmt.Fprintf(w, "%d tensors run sparse\n", native)
 	}
 }

@@ -17,7 +17,9 @@ import (
 	"besa/eval"
 	"besa/internal/enginebench"
 	"besa/internal/kernel"
+	"besa/internal/llama"
 	"besa/internal/mount"
+	"besa/native"
 )
 
 // version is the tool's version, written into the files it makes.
@@ -84,6 +86,8 @@ func exitCode(err error) int {
 		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EIO),
 		errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.EDQUOT), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return exitEnvironment
+	case errors.Is(err, native.ErrNoCompiler), errors.Is(err, native.ErrBuild), errors.Is(err, native.ErrPlatform), errors.Is(err, llama.ErrNoNative):
+		return exitEnvironment
 	case errors.Is(err, syscall.EADDRINUSE), errors.Is(err, syscall.EADDRNOTAVAIL):
 		return exitEnvironment
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrExist):
@@ -120,7 +124,7 @@ ordinary one for any llama.cpp-based application.`,
 	root.SetOut(std.out)
 	root.SetErr(std.err)
 	root.AddCommand(newConvert(std), newExpand(std), newVerify(std), newInspect(std), newMount(std), newEval(std), newRun(std), newServe(std),
-		newDemo(std), newBench(std))
+		newNative(std), newDemo(std), newBench(std))
 	return root
 }
 

@@ -13,10 +13,12 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/cpu"
 
 	"besa/internal/assets"
 	"besa/internal/demomodel"
 	"besa/internal/mount"
+	"besa/native"
 )
 
 func TestMain(m *testing.M) {
@@ -64,8 +66,9 @@ func TestScripts(t *testing.T) {
 }
 
 // condition knows [llama] and [gguf-split]: whether llama.cpp's library and
-// that program are there, and [fuse]: whether this machine can mount (it must
-// with BESA_TEST_REQUIRE_FUSE=1).
+// that program are there, [fuse]: whether this machine can mount (it must with
+// BESA_TEST_REQUIRE_FUSE=1), [cc]: whether it has a C compiler, [vbmi2]: whether
+// it runs the native plugin's kernels.
 func condition(name string) (bool, error) {
 	switch name {
 	case "llama":
@@ -76,6 +79,11 @@ func condition(name string) (bool, error) {
 		return ok, nil
 	case "fuse":
 		return canMount()
+	case "cc":
+		_, err := native.Compiler()
+		return err == nil, nil
+	case "vbmi2":
+		return cpu.X86.HasAVX512VBMI2, nil
 	}
 	return false, fmt.Errorf("condition %q is not known", name)
 }

@@ -25,7 +25,7 @@ var mayImport = map[string][]string{
 	"eval":                    {"gguf", "sparsefmt", "internal/corpus", "internal/kernel", "internal/llama", "internal/model", "internal/tokenizer"},
 	"internal/serve":          {"internal/generate", "internal/llama"},
 	"internal/generate":       {"internal/llama"},
-	"internal/llama":          {"gguf", "sparsefmt", "internal/libffi", "internal/tokenizer"},
+	"internal/llama":          {"gguf", "native", "sparsefmt", "internal/libffi", "internal/tokenizer"},
 	"besa":                    {"internal/decoder", "internal/kernel", "internal/linalg"},
 	"internal/model":          {"gguf", "sparsefmt", "internal/decoder", "internal/kernel"},
 	"internal/tokenizer":      {"gguf"},
@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"internal/corpus":         {},
 	"internal/mount":          {},
 	"native":                  {"gguf", "sparsefmt"}, // its tests compare with the format
-	"scripts/bench-model":     {"gguf"},
+	"scripts/bench-model":     {"gguf", "sparsefmt"},
 	"internal/libffi":         {},
 	"internal/demomodel":      {"gguf"}, // its test reads the model
 	"internal/housetest":      {},

@@ -16,12 +16,14 @@ import (
 // library is the process's one libllama: it cannot be unloaded or replaced.
 var library struct {
 	sync.Mutex
-	dir string // "" before the first load
-	log logbook
+	dir    string // "" before the first load
+	log    logbook
+	plugin *plugin // nil: none
+	native string  // see [NativeKernel]
 }
 
 // openLibrary loads libllama from a folder, once, and the native plugin with it.
-func openLibrary(dir string) error {
+func openLibrary(dir string, n Native) error {
 	library.Lock()
 	defer library.Unlock()
 	switch library.dir {
@@ -30,6 +32,10 @@ func openLibrary(dir string) error {
 	case "":
 	default:
 		return fmt.Errorf("llama.cpp is already loaded from %s; a process can use one library only", library.dir)
+	}
+	plugin, err := n.choose()
+	if err != nil {
+		return err
 	}
 	if err := yzma.Load(dir); err != nil {
 		return fmt.Errorf("%w: load llama.cpp from %s: %w (besa needs libllama 0.5.0 or a release close to it)", ErrNoLibrary, dir, err)
@@ -41,6 +47,9 @@ func openLibrary(dir string) error {
 	yzma.Init()
 	if yzma.GGMLBackendDeviceCount() == 0 {
 		return fmt.Errorf("%w: load llama.cpp from %s: it has no backend for this processor", ErrNoLibrary, dir)
+	}
+	if err := n.start(dir, plugin); err != nil {
+		return err
 	}
 	library.dir = dir
 	return nil

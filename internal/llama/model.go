@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"runtime/debug"
 	"strings"
+	"sync"
 
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 
@@ -19,6 +21,7 @@ import (
 type Options struct {
 	Library string    // where libllama is; see [FindLibrary]
 	Log     io.Writer // receives llama.cpp's log; nil silences it
+	Native  Native    // which plugin executes pruned tensors
 
 	// OnProgress, if set, is called while a sparse GGUF is checked and read, with
 	// bytes of the expanded file.
@@ -33,6 +36,7 @@ type Model struct {
 	vocab  yzma.Vocab
 	tokens int     // size of the vocabulary
 	source *source // of a sparse model, else nil
+	native int     // tensors that the native plugin executes
 }
 
 // ErrClosed means that a model was used after Close.
@@ -52,27 +56,46 @@ func Load(ctx context.Context, path string, o Options) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := openLibrary(dir); err != nil {
+	if err := openLibrary(dir, o.Native); err != nil {
 		return nil, err
 	}
 	library.log.forget()
 	library.log.copyTo(o.Log)
 	m := &Model{path: path}
-	if sparse {
-		err = m.loadSparse(ctx, o.OnProgress)
-	} else {
-		err = m.loadFile()
-	}
-	if err != nil {
+	if err := m.read(ctx, sparse, o.OnProgress); err != nil {
 		return nil, err
 	}
 	m.vocab = yzma.ModelGetVocab(m.handle)
 	m.tokens = int(yzma.VocabNTokens(m.vocab))
-	if m.tokens <= 0 {
+	// Without a vocabulary llama.cpp ends the process where it is asked for text.
+	if m.tokens <= 0 || yzma.GetVocabType(m.vocab) == yzma.VocabTypeNone {
 		err := fmt.Errorf("load %s in llama.cpp: it has no vocabulary", path)
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
+}
+
+// loading lets one model load at a time: offers to the native plugin go by
+// tensor names, which two models may share, and its counts are of the process.
+var loading sync.Mutex
+
+// read loads the file and counts what of it is executed natively.
+func (m *Model) read(ctx context.Context, sparse bool, progress func(done, total int64)) error {
+	loading.Lock()
+	defer loading.Unlock()
+	before := library.plugin.sparse()
+	load := m.loadFile
+	if sparse {
+		load = func() error { return m.loadSparse(ctx, progress) }
+	}
+	if err := load(); err != nil {
+		return err
+	}
+	m.native = library.plugin.sparse() - before
+	// Checking and reading took memory that running does not need.
+	debug.FreeOSMemory()
+	trimC()
+	return nil
 }
 
 func (m *Model) loadFile() (err error) {

@@ -1,18 +1,119 @@
 package llama
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"os"
 	"runtime"
+	"strings"
 	"unsafe"
 
 	"besa/sparsefmt"
 )
 
 // The native plugin (native/src/besa_native.h) executes pruned tensors in the
-// plain layout where they lie. llama.cpp loads it through $GGML_BACKEND_PATH.
+// plain layout where they lie. The structs below follow version native.ABI of
+// that header.
 
-// nativeABI is BESA_NATIVE_ABI of the header that the structs below follow.
-const nativeABI = 1
+// Native says which native plugin executes pruned tensors. The first [Load] of
+// a process decides for all.
+type Native string
+
+// Values of [Native].
+const (
+	NativeNamed Native = ""     // the one in $GGML_BACKEND_PATH, as in any llama.cpp app
+	NativeAuto  Native = "auto" // that one, or else the installed one (besa native install)
+	NativeOn    Native = "on"   // likewise; its absence is an error
+	NativeOff   Native = "off"  // none
+)
+
+// ErrNoNative means that native execution was asked for and is not to be had.
+var ErrNoNative = errors.New("no native execution")
+
+// Set implements the interface of command-line flags.
+func (n *Native) Set(s string) error {
+	switch v := Native(s); v {
+	case NativeAuto, NativeOn, NativeOff:
+		*n = v
+		return nil
+	}
+	return fmt.Errorf("must be %s, %s or %s", NativeAuto, NativeOn, NativeOff)
+}
+
+// String implements the interface of command-line flags.
+func (n *Native) String() string { return string(*n) }
+
+// Type implements the interface of command-line flags.
+func (n *Native) Type() string { return "name" }
+
+// choose returns the path of the plugin to use, "" for none. What
+// $GGML_BACKEND_PATH names, llama.cpp would load by itself, more than once and
+// at first before its own backends: so if that is the plugin, the variable goes.
+// If it is another backend, both are loaded.
+func (n *Native) choose() (string, error) {
+	named := namedPlugin()
+	if named != "" {
+		if err := os.Unsetenv("GGML_BACKEND_PATH"); err != nil {
+			return "", err
+		}
+	}
+	switch {
+	case *n == NativeOff:
+		return "", nil
+	case named != "" || *n == NativeNamed:
+		return named, nil
+	}
+	return installedPlugin()
+}
+
+// start loads the plugin and finds its functions, once llama.cpp is loaded.
+func (n *Native) start(dir, path string) error {
+	if path != "" {
+		if err := loadPlugin(dir, path); err != nil {
+			return fmt.Errorf("load the native plugin %s: %w", path, err)
+		}
+	}
+	p := openPlugin(path)
+	switch {
+	case *n == NativeOff:
+		library.native = "off: switched off"
+	case path == "" && *n == NativeNamed:
+		library.native = "off: GGML_BACKEND_PATH does not name it"
+	case path == "":
+		library.native = "off: not installed; besa native install does it"
+	case p == nil:
+		library.native = fmt.Sprintf("off: %s is of another version; besa native install replaces it", path)
+	default:
+		library.native = p.kernel()
+	}
+	if !strings.HasPrefix(library.native, "off") {
+		library.plugin = p
+	} else if *n == NativeOn {
+		return fmt.Errorf("%w: %s", ErrNoNative, strings.TrimPrefix(library.native, "off: "))
+	}
+	return nil
+}
+
+// ProbeNative loads llama.cpp and the plugin, as [Load] with [NativeAuto] does,
+// and returns the library's folder and what [NativeKernel] says then.
+func ProbeNative(explicit string) (dir, kernel string, err error) {
+	if dir, err = FindLibrary(explicit); err != nil {
+		return "", "", err
+	}
+	if err := openLibrary(dir, NativeAuto); err != nil {
+		return dir, "", err
+	}
+	return dir, NativeKernel(), nil
+}
+
+// NativeKernel says how the native plugin executes sparse tensors, such as
+// "avx512-vbmi2", or "off: " and why it does not; "" before the first [Load].
+func NativeKernel() string {
+	library.Lock()
+	defer library.Unlock()
+	return library.native
+}
 
 // Results of besa_native_offer.
 const (
@@ -89,11 +190,29 @@ func (p *plugin) withdraw(offers []offer) {
 	}
 }
 
-// offered returns how many tensors run from offered blobs.
-func (p *plugin) offered() int {
+// read asks the plugin what it is doing.
+func (p *plugin) read() nativeStats {
 	s := nativeStats{size: uint64(unsafe.Sizeof(nativeStats{}))}
 	if p.stats(&s) != nativeOK {
+		return nativeStats{}
+	}
+	return s
+}
+
+// offered returns how many tensors run from offered blobs.
+func (p *plugin) offered() int { return int(p.read().tensorsOffered) }
+
+// sparse returns how many tensors run sparse; without a plugin none do.
+func (p *plugin) sparse() int {
+	if p == nil {
 		return 0
 	}
-	return int(s.tensorsOffered)
+	return int(p.read().tensorsSparse)
+}
+
+// kernel names the kernel that is at work, or says why there is none.
+func (p *plugin) kernel() string {
+	s := p.read()
+	name, _, _ := bytes.Cut(s.kernel[:], []byte{0})
+	return string(name)
 }

@@ -2,5 +2,11 @@
 
 package llama
 
-// openPlugin finds nothing: the plugin is built for Linux alone.
-func openPlugin() *plugin { return nil }
+import "besa/native"
+
+// The plugin is built for Linux alone.
+
+func namedPlugin() string              { return "" }
+func installedPlugin() (string, error) { return "", nil }
+func loadPlugin(_, _ string) error     { return native.ErrPlatform }
+func openPlugin(string) *plugin        { return nil }

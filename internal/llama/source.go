@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 
@@ -17,7 +16,6 @@ import (
 type source struct {
 	file   *sparsefmt.File
 	dense  *expansion
-	native int     // tensors executed where they lie in the file
 	offers []offer // keeps their blobs, of which packed ones were unpacked in memory
 	temp   string  // folder to remove; "" for none
 }
@@ -32,10 +30,6 @@ func (s *source) close() error {
 	}
 	return err
 }
-
-// loading lets one sparse model load at a time: offers to the native plugin go
-// by tensor names, which two models may share.
-var loading sync.Mutex
 
 // errNotTaken means that llama.cpp did not place what was offered in the native
 // plugin, so it holds zeros.
@@ -59,10 +53,8 @@ func (m *Model) loadSparse(ctx context.Context, progress func(done, total int64)
 		return err
 	}
 	m.source.dense = newExpansion(f)
-	loading.Lock()
-	defer loading.Unlock()
-	plugin := openPlugin()
-	if plugin != nil {
+	defer func() { m.source.dense = nil }() // llama.cpp has read it
+	if plugin := library.plugin; plugin != nil {
 		err := m.loadOffered(plugin)
 		if !errors.Is(err, errNotTaken) {
 			return err
@@ -91,13 +83,12 @@ func (m *Model) loadOffered(plugin *plugin) error {
 	if err := m.loadExpanded(); err != nil {
 		return err
 	}
-	m.source.offers = offers
-	if m.source.native = plugin.offered() - before; m.source.native != len(offers) {
-		m.source.native = 0
+	if plugin.offered()-before != len(offers) {
 		err := yzma.ModelFree(m.handle)
 		m.handle = 0
 		return errors.Join(errNotTaken, err)
 	}
+	m.source.offers = offers
 	return nil
 }
 
@@ -115,19 +106,20 @@ func (m *Model) loadExpanded() error {
 	return nil
 }
 
-// Sparse tells whether the file is a sparse one, and how many of its pruned
-// tensors the native plugin executes where they lie; without it llama.cpp holds
-// them expanded in memory.
+// Sparse tells whether the file is a sparse one, how many pruned tensors it
+// has, and how many tensors the native plugin executes sparse: those of a sparse
+// file from its mapped bytes, those of an ordinary Q4_0 file from what it made
+// of their zeros. llama.cpp holds the others expanded in memory.
 func (m *Model) Sparse() (sparse bool, pruned, native int) {
 	if m.source == nil {
-		return false, 0, 0
+		return false, 0, m.native
 	}
 	for _, t := range m.source.file.Tensors() {
 		if t.Sparse {
 			pruned++
 		}
 	}
-	return true, pruned, m.source.native
+	return true, pruned, m.native
 }
 
 // reader gives an expansion as a stream. It keeps the error that llama.cpp

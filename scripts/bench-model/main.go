@@ -1,8 +1,9 @@
 // Command bench-model writes a language model with random weights for
 // measurements of speed: LLaMA architecture, 1.1 billion parameters, Q4_0, a
-// given share of every row's weights pruned, no vocabulary. In: the path of the
-// GGUF file and flags. Out: the file; what the model says is nonsense, but every
-// product has the size and the sparsity pattern of a real one.
+// given share of every row's weights pruned, a vocabulary of made-up words. In:
+// the path of the GGUF file and flags. Out: the file, and with --sparse the same
+// model as a sparse GGUF; what it says is nonsense, but every product has the
+// size and the sparsity pattern of a real one.
 package main
 
 import (
@@ -25,7 +26,7 @@ const (
 	heads   = 32
 	kvHeads = 4
 	vocab   = 32000
-	context = 2048
+	trained = 2048
 
 	block = 32  // weights of a Q4_0 block
 	group = 128 // weights that share a scale
@@ -34,12 +35,20 @@ const (
 func main() {
 	sparsity := flag.Float64("sparsity", 0.5, "share of pruned weights in every row of the blocks' matrices")
 	window := flag.Int("window", 0, "prune the same number of weights in every run of so many (0: anywhere in the row)")
+	sparse := flag.String("sparse", "", "also write the model as a sparse GGUF to this file")
 	flag.Parse()
 	if flag.NArg() != 1 || *sparsity < 0 || *sparsity > 1 || *window < 0 || *window > 0 && (width%*window != 0 || ffn%*window != 0) {
-		fmt.Fprintln(os.Stderr, "usage: bench-model [--sparsity 0.5] [--window 64] OUT.gguf")
+		fmt.Fprintln(os.Stderr, "usage: bench-model [--sparsity 0.5] [--window 64] [--sparse OUT.sparse.gguf] OUT.gguf")
 		os.Exit(2)
 	}
 	if err := write(flag.Arg(0), *sparsity, *window); err != nil {
+		fmt.Fprintln(os.Stderr, "bench-model:", err)
+		os.Exit(3)
+	}
+	if *sparse == "" {
+		return
+	}
+	if err := writeSparse(flag.Arg(0), *sparse); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-model:", err)
 		os.Exit(3)
 	}
@@ -76,21 +85,54 @@ func norms() []string {
 	return names
 }
 
+// Kinds of tokens, as llama.cpp numbers them.
+const (
+	normalToken  = int32(1)
+	unknownToken = int32(2)
+	controlToken = int32(3)
+	byteToken    = int32(6)
+)
+
+// words makes a SentencePiece vocabulary: the special tokens, the bytes, and
+// numbered words.
+func words() (tokens []string, scores []float32, kinds []int32) {
+	add := func(token string, kind int32) {
+		tokens, scores, kinds = append(tokens, token), append(scores, -float32(len(tokens))), append(kinds, kind)
+	}
+	add("<unk>", unknownToken)
+	add("<s>", controlToken)
+	add("</s>", controlToken)
+	for b := range 256 {
+		add(fmt.Sprintf("<0x%02X>", b), byteToken)
+	}
+	for len(tokens) < vocab {
+		add(fmt.Sprintf("\u2581w%d", len(tokens)), normalToken)
+	}
+	return tokens, scores, kinds
+}
+
 func keys() []gguf.KV {
+	tokens, scores, kinds := words()
 	return []gguf.KV{
 		gguf.MustKV("general.architecture", "llama"),
 		gguf.MustKV("general.name", "random weights"),
 		gguf.MustKV("general.file_type", uint32(2)),
 		gguf.MustKV("general.quantization_version", uint32(2)),
 		gguf.MustKV("llama.block_count", uint32(layers)),
-		gguf.MustKV("llama.context_length", uint32(context)),
+		gguf.MustKV("llama.context_length", uint32(trained)),
 		gguf.MustKV("llama.embedding_length", uint32(width)),
 		gguf.MustKV("llama.feed_forward_length", uint32(ffn)),
 		gguf.MustKV("llama.attention.head_count", uint32(heads)),
 		gguf.MustKV("llama.attention.head_count_kv", uint32(kvHeads)),
 		gguf.MustKV("llama.attention.layer_norm_rms_epsilon", float32(1e-5)),
 		gguf.MustKV("llama.vocab_size", uint32(vocab)),
-		gguf.MustKV("tokenizer.ggml.model", "no_vocab"),
+		gguf.MustKV("tokenizer.ggml.model", "llama"),
+		gguf.MustKV("tokenizer.ggml.tokens", tokens),
+		gguf.MustKV("tokenizer.ggml.scores", scores),
+		gguf.MustKV("tokenizer.ggml.token_type", kinds),
+		gguf.MustKV("tokenizer.ggml.bos_token_id", uint32(1)),
+		gguf.MustKV("tokenizer.ggml.eos_token_id", uint32(2)),
+		gguf.MustKV("tokenizer.ggml.unknown_token_id", uint32(0)),
 	}
 }
 
