@@ -16,12 +16,11 @@ import (
 // journal's folder, so that nothing but that is left if the process is killed.
 func (r *runner) assemble(ctx context.Context) error {
 	r.event(Event{Stage: StageWrite, Block: r.model.Layers, Done: 1})
-	var stored, weights, survivors uint64
+	var weights, survivors uint64
 	blobs := map[string]sparsefmt.Blob{}
 	for b := range r.model.Layers {
 		r.report.Blocks = append(r.report.Blocks, r.journal.blocks[b].Report)
 		_ = r.journal.each(b, func(_ int, blob sparsefmt.Blob) error {
-			stored += blob.Info.BlobBytes
 			weights += blob.Info.Elements()
 			survivors += blob.Info.Survivors
 			blobs[blob.Info.Name] = blob
@@ -29,7 +28,6 @@ func (r *runner) assemble(ctx context.Context) error {
 		})
 	}
 	r.report.Sparsity = 1 - float64(survivors)/float64(weights)
-	r.report.BitsPerWeight = 8 * float64(stored) / float64(weights)
 	r.outputs = []string{r.Output}
 	if !r.journal.named {
 		if err := r.write(ctx, blobs); err != nil {
@@ -44,6 +42,32 @@ func (r *runner) assemble(ctx context.Context) error {
 		r.report.FileBytes += info.Size()
 	}
 	r.report.Parts = len(r.outputs)
+	return r.weigh()
+}
+
+// weigh reports what the blocks' weights take in the written file.
+func (r *runner) weigh() error {
+	f, err := sparsefmt.Open(r.outputs[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var stored, weights uint64
+	for b := range r.model.Layers {
+		var inBlock, blockWeights uint64
+		for l := range decoder.NumLinears {
+			t, ok := f.Tensor(model.TensorName(b, l))
+			if !ok {
+				return fmt.Errorf("%s: tensor %q is missing", f.Path(), model.TensorName(b, l))
+			}
+			inBlock += t.StoredBytes
+			blockWeights += t.Elements()
+		}
+		r.report.Blocks[b].BitsPerWeight = 8 * float64(inBlock) / float64(blockWeights)
+		stored += inBlock
+		weights += blockWeights
+	}
+	r.report.BitsPerWeight = 8 * float64(stored) / float64(weights)
 	return nil
 }
 
@@ -54,7 +78,7 @@ func (r *runner) write(ctx context.Context, blobs map[string]sparsefmt.Blob) err
 	if err != nil {
 		return err
 	}
-	opts := sparsefmt.CreateOptions{Provenance: kvs, FileType: fileType(blobs)}
+	opts := sparsefmt.CreateOptions{Layout: r.Layout, Provenance: kvs, FileType: fileType(blobs)}
 	if r.SplitMaxSize != 0 {
 		r.outputs, err = sparsefmt.CreateSplit(ctx, r.Output, r.SplitMaxSize, r.model.File(), blobs, opts)
 		if err == nil {

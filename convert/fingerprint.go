@@ -41,6 +41,7 @@ func (r *runner) fingerprint() (fingerprint, error) {
 		{"stride", fmt.Sprint(c.Stride)},
 		{"seed", fmt.Sprint(c.Seed)},
 		{"activations", string(r.Activations)},
+		{"layout", r.Layout.String()},
 		{"target sparsities", fmt.Sprintf("%v", r.Targets)},
 	}
 	method := reflect.ValueOf(r.Method)

@@ -160,7 +160,7 @@ func TestResumeRefusesAnotherConversion(t *testing.T) {
 // deciding whether the result depends on it.
 func TestFingerprintKnowsEveryOption(t *testing.T) {
 	decided := map[string]string{
-		"Input": "by content", "Output": "no", "Force": "no", "Resume": "no", "Method": "field by field", "Targets": "yes",
+		"Input": "by content", "Output": "no", "Force": "no", "Layout": "yes", "Resume": "no", "Method": "field by field", "Targets": "yes",
 		"Calibration": "field by field", "Activations": "yes", "Precision": "yes", "Threads": "no", "Version": "yes", "SplitMaxSize": "no",
 		"Memory": "no", "SpillDir": "no", "OnEvent": "no",
 		"Path": "by content", "Samples": "yes", "Len": "yes", "Stride": "yes", "Seed": "yes",
@@ -177,6 +177,7 @@ func TestFingerprintKnowsEveryOption(t *testing.T) {
 // TestKilledAfterNaming: the output has its name, the journal is still there.
 func TestKilledAfterNaming(t *testing.T) {
 	conversion := stopped(t, 4)
+	output, _ := run(t, conversion(t))
 	named := func(t *testing.T) Options {
 		o := conversion(t)
 		j := journal{dir: o.Output + JournalSuffix}
@@ -184,7 +185,7 @@ func TestKilledAfterNaming(t *testing.T) {
 		if j.log, err = os.OpenFile(j.path(logName), os.O_WRONLY|os.O_APPEND, 0); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(j.path(outputName), []byte("the output"), 0o644); err != nil {
+		if err := os.WriteFile(j.path(outputName), output, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		if err := errors.Join(j.name(o.Output), j.log.Close()); err != nil {
@@ -193,8 +194,18 @@ func TestKilledAfterNaming(t *testing.T) {
 		return o
 	}
 	t.Run("same", func(t *testing.T) {
-		if data, report := run(t, named(t)); string(data) != "the output" || report.Resumed != 4 || report.FileBytes != 10 {
-			t.Errorf("the output is %d bytes; %+v", len(data), report)
+		o := named(t)
+		before, err := os.Stat(o.Output)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, report := run(t, o)
+		after, err := os.Stat(o.Output)
+		if err != nil || !os.SameFile(before, after) || !bytes.Equal(data, output) {
+			t.Errorf("the output was written again (%v)", err)
+		}
+		if report.Resumed != 4 || report.FileBytes != int64(len(output)) || report.BitsPerWeight == 0 {
+			t.Errorf("%+v", report)
 		}
 	})
 	t.Run("another", func(t *testing.T) {
@@ -203,8 +214,8 @@ func TestKilledAfterNaming(t *testing.T) {
 		if _, err := Run(t.Context(), o); !errors.Is(err, ErrOutput) || !strings.Contains(err.Error(), "--force") {
 			t.Errorf("another conversion to the same output: %v", err)
 		}
-		if data, err := os.ReadFile(o.Output); err != nil || string(data) != "the output" {
-			t.Errorf("the output is %q, %v", data, err)
+		if data, err := os.ReadFile(o.Output); err != nil || !bytes.Equal(data, output) {
+			t.Errorf("the output has %d bytes, %v", len(data), err)
 		}
 		if _, err := os.Stat(o.Output + JournalSuffix); err == nil {
 			t.Error("the journal is still there")

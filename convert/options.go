@@ -9,13 +9,18 @@
 // success, and after failures that would only happen again.
 package convert
 
-import "besa/besa"
+import (
+	"besa/besa"
+	"besa/sparsefmt"
+)
 
 // Options says what to convert and how.
 type Options struct {
 	Input  string
 	Output string
 	Force  bool // replace an existing output
+	// Layout of the output; the zero value means plain.
+	Layout sparsefmt.Layout
 	// SplitMaxSize, if not 0, has the output written in parts of at most that
 	// many bytes of tensor data (see gguf.CreateSplit).
 	SplitMaxSize uint64
@@ -68,6 +73,7 @@ type Report struct {
 	Architecture  string        `json:"architecture"`
 	Method        string        `json:"method"`
 	Grid          string        `json:"grid,omitempty"`
+	Layout        string        `json:"layout"`
 	Target        float64       `json:"sparsity_target"`
 	Sparsity      float64       `json:"sparsity"`        // pruned share of the block weights
 	BitsPerWeight float64       `json:"bits_per_weight"` // of the block weights, everything stored for them included

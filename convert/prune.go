@@ -112,7 +112,6 @@ func (r *runner) block(ctx context.Context, eng *decoder.Engine[float32], b int)
 		rec.Report.Refinement = &Refinement{f.First, f.Last, f.Before, f.After}
 	}
 	var blobs [][]byte
-	var stored, weights uint64
 	for l := range decoder.NumLinears {
 		blob, info, err := r.encode(b, l, &res.Layers[l])
 		if err != nil {
@@ -120,10 +119,7 @@ func (r *runner) block(ctx context.Context, eng *decoder.Engine[float32], b int)
 		}
 		blobs, rec.Tensors = append(blobs, blob), append(rec.Tensors, info)
 		rec.Report.Layers[l.String()] = res.Layers[l].Sparsity()
-		stored += info.BlobBytes
-		weights += info.Elements()
 	}
-	rec.Report.BitsPerWeight = 8 * float64(stored) / float64(weights)
 	rec.Report.Seconds = time.Since(started).Seconds()
 	if err := r.journal.put(rec, blobs); err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"besa/internal/disk"
 	"besa/internal/kernel"
 	"besa/internal/model"
+	"besa/sparsefmt"
 )
 
 // ErrOutput marks an output path that must not be written.
@@ -90,6 +91,7 @@ type runner struct {
 
 // newRunner checks the options and opens the model.
 func newRunner(o Options) (*runner, error) {
+	o.Layout = max(o.Layout, sparsefmt.LayoutPlain)
 	if o.Activations == "" {
 		o.Activations = ActivationsFP32
 	}
@@ -127,7 +129,7 @@ func newRunner(o Options) (*runner, error) {
 	}
 	r := &runner{Options: o, model: m, pool: kernel.NewPool(o.Threads)}
 	r.report = Report{
-		Input: o.Input, Output: named, Architecture: m.Arch, Method: string(o.Method.Method), Grid: string(o.Method.Grid),
+		Input: o.Input, Output: named, Architecture: m.Arch, Method: string(o.Method.Method), Grid: string(o.Method.Grid), Layout: o.Layout.String(),
 		Target: o.Method.Sparsity, InputBytes: m.File().Size(), Seed: o.Calibration.Seed, Threads: o.Threads, Kernel: kernel.Implementation(),
 		Precision: o.Precision,
 	}

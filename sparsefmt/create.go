@@ -3,6 +3,7 @@ package sparsefmt
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -45,7 +46,8 @@ type CreateOptions struct {
 // (by name) replaced by their blobs, or by what they expand to where that is
 // not larger; its metadata verbatim but for keys under "besa.", which belong
 // to an earlier run and are dropped. The bytes written depend on the arguments
-// alone. Nothing appears at path unless all went well. Memory: a few blobs.
+// alone. Nothing appears at path unless all went well. Memory: a few blobs;
+// those that change their layout wait in a temporary file beside path.
 //
 // ErrUnsupported: a name, shape or key does not fit the format, or src is
 // sparse already. ErrChecksum: a blob is not the one its Info describes.
@@ -60,7 +62,9 @@ func CreateSplit(ctx context.Context, path string, maxBytes uint64, src Source, 
 	if err := gguf.CheckOutput(path, maxBytes != 0, true, src.Path()); err != nil {
 		return nil, err
 	}
-	p, err := planFile(ctx, src, pruned, opts)
+	s := &spool{dir: filepath.Dir(path)}
+	defer s.close()
+	p, err := planFile(ctx, src, pruned, opts, s)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -93,7 +97,7 @@ type plan struct {
 	table []TensorInfo
 }
 
-func planFile(ctx context.Context, src Source, pruned map[string]Blob, opts CreateOptions) (*plan, error) {
+func planFile(ctx context.Context, src Source, pruned map[string]Blob, opts CreateOptions, s *spool) (*plan, error) {
 	if opts.Layout == 0 {
 		opts.Layout = LayoutPlain
 	}
@@ -114,7 +118,7 @@ func planFile(ctx context.Context, src Source, pruned map[string]Blob, opts Crea
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			if err := part.setBlob(b, opts); err != nil {
+			if err := part.setBlob(b, opts, s); err != nil {
 				return nil, err
 			}
 			if part.how != storeDense {
@@ -139,7 +143,11 @@ func (p *plan) metadata(ctx context.Context) ([]gguf.KV, error) {
 			has[kv.Key] = true
 		}
 	}
-	kvs = append(kvs, gguf.MustKV(keyVersion, uint32(FormatVersion)), gguf.MustKV(keyLayout, p.opts.Layout.String()))
+	at := slices.IndexFunc(kvs, func(kv gguf.KV) bool { return strings.HasPrefix(kv.Key, ownPrefix) })
+	if at < 0 {
+		at = len(kvs)
+	}
+	kvs = slices.Insert(kvs, at, gguf.MustKV(keyVersion, uint32(FormatVersion)), gguf.MustKV(keyLayout, p.opts.Layout.String()))
 	for _, kv := range p.opts.Provenance {
 		if !strings.HasPrefix(kv.Key, ownPrefix) || IsReserved(kv.Key) || has[kv.Key] {
 			return nil, fmt.Errorf("%w: %q cannot be a provenance key", ErrUnsupported, kv.Key)

@@ -29,6 +29,7 @@ const (
 	blobMagic   = "BESA"
 	tileAlign   = 8 // of tile starts, and the unit of tile offsets
 	quantBlock  = 32
+	maxGroup    = 128 // weights per scale
 	maskBits    = 64
 	pruned4Sym  = 8 // q4_sym's code of zero
 )

@@ -2,9 +2,8 @@ package sparsefmt
 
 import (
 	"context"
-	"fmt"
+
 	"io"
-	"strings"
 
 	"besa/gguf"
 
@@ -76,15 +75,23 @@ func (o *output) dense(name string, data []byte, want uint64) error {
 	return w.Close()
 }
 
-// expand writes what a blob expands to, which must have the given checksum.
-func (o *output) expand(name string, r RowExpander, want uint64) error {
+// expand writes what a blob expands to, which must have the given checksum, in
+// another type if re is not nil.
+func (o *output) expand(name string, r RowExpander, want uint64, re *retyper) error {
 	w, err := o.begin(name)
 	if err != nil {
 		return err
 	}
 	h := xxh3.New()
+	var retyped []byte
 	err = eachStep(o.ctx, r, func(expanded []byte) error {
 		_, _ = h.Write(expanded) // a hash never fails
+		if re != nil {
+			if err := re.rows(&retyped, expanded); err != nil {
+				return err
+			}
+			expanded = retyped
+		}
 		return o.write(w, expanded)
 	})
 	if err != nil {
@@ -128,78 +135,4 @@ func alignment(kvs []gguf.KV) uint64 {
 		}
 	}
 	return 32
-}
-
-// ExpandedHeader returns metadata and tensors of the expanded file: all pairs
-// in order without the reserved ones, then the changes that besa.expand.*
-// asks for; all tensors in order with the types they expand to. Offsets are
-// left to the writer.
-func (f *File) ExpandedHeader() ([]gguf.KV, []gguf.Tensor) {
-	replace := map[string]gguf.KV{}
-	var order []string
-	for _, kv := range f.g.KVs() {
-		if name, ok := strings.CutPrefix(kv.Key, expandPrefix); ok {
-			kv.Key = "general." + name
-			replace[kv.Key] = kv
-			order = append(order, kv.Key)
-		}
-	}
-	kvs := []gguf.KV{}
-	for _, kv := range f.g.KVs() {
-		if IsReserved(kv.Key) {
-			continue
-		}
-		if r, ok := replace[kv.Key]; ok {
-			kv = r
-			delete(replace, kv.Key)
-		}
-		kvs = append(kvs, kv)
-	}
-	for _, key := range order {
-		if r, ok := replace[key]; ok {
-			kvs = append(kvs, r)
-		}
-	}
-	tensors := make([]gguf.Tensor, len(f.entries))
-	for i, v := range f.Tensors() {
-		tensors[i] = gguf.Tensor{Name: v.Name, Type: v.Type, Shape: v.Shape, Bytes: v.ExpandedBytes}
-	}
-	return kvs, tensors
-}
-
-// ExpandTo writes the expanded file: an ordinary GGUF whose pruned weights
-// are zeros of the type the codes mean. Every checksum is compared on the
-// way, so a damaged file expands to an error, never to wrong weights. Memory
-// is bounded by a few tiles or chunks per processor; nothing appears at path unless
-// all went well. progress may be nil.
-func (f *File) ExpandTo(ctx context.Context, path string, progress func(done, total int64)) error {
-	_, err := f.ExpandSplit(ctx, path, 0, progress)
-	return err
-}
-
-// ExpandSplit is ExpandTo in parts of at most maxBytes of tensor data (see
-// [gguf.CreateSplit]); it returns the names of the files.
-func (f *File) ExpandSplit(ctx context.Context, path string, maxBytes uint64, progress func(done, total int64)) ([]string, error) {
-	if err := gguf.CheckOutput(path, maxBytes != 0, true, f.Path()); err != nil {
-		return nil, err
-	}
-	kvs, tensors := f.ExpandedHeader()
-	out, err := newOutput(ctx, path, maxBytes, kvs, tensors, progress)
-	if err != nil {
-		return nil, err
-	}
-	defer out.abort()
-	for i := range f.entries {
-		e := &f.entries[i]
-		err = gguf.GuardFault(func() error {
-			if e.blob == nil {
-				return out.dense(e.name(), f.g.Data(e.stored), e.sum)
-			}
-			return out.expand(e.name(), e.blob, e.info.ExpandedSum)
-		})
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Path(), err)
-		}
-	}
-	return out.w.Paths(), out.commit()
 }

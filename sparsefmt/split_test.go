@@ -50,7 +50,7 @@ func TestSplit(t *testing.T) {
 	if !bytes.Equal(mustRead(t, one), mustRead(t, two)) {
 		t.Error("the expansions differ")
 	}
-	expanded, err := b.ExpandSplit(context.Background(), filepath.Join(dir, "three.gguf"), 2000, nil)
+	expanded, err := b.Expand(context.Background(), filepath.Join(dir, "three.gguf"), ExpandOptions{SplitBytes: 2000})
 	if err != nil || len(expanded) < 3 {
 		t.Fatalf("%v, parts %q", err, expanded)
 	}

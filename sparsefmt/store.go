@@ -41,25 +41,28 @@ type part struct {
 	how    storage
 	source gguf.Tensor
 	stored gguf.Tensor // as it will stand in the file, but for the offset
-	blob   Blob
-	info   TensorInfo // of the blob in the file's layout
-	sum    uint64     // of a dense tensor's bytes
+	blob   Blob        // in the file's layout
+	info   TensorInfo  // of the blob
+	sum    uint64      // of a dense tensor's bytes
 }
 
-// setBlob decides how a pruned tensor is stored.
-func (p *part) setBlob(b Blob, opts CreateOptions) error {
+// setBlob decides how a pruned tensor is stored. A blob that has to be
+// converted waits in the spool.
+func (p *part) setBlob(b Blob, opts CreateOptions, s *spool) error {
 	if err := checkBlob(p.source, b.Info); err != nil {
 		return fmt.Errorf("%w: tensor %q: %w", ErrUnsupported, p.source.Name, err)
 	}
-	p.how, p.blob, p.info = storeBlob, b, b.Info
-	p.info.Layout = max(p.info.Layout, LayoutPlain)
-	if p.info.Layout != opts.Layout {
-		_, info, err := b.convert(opts.Layout)
+	b.Info.Layout = max(b.Info.Layout, LayoutPlain)
+	if b.Info.Layout != opts.Layout {
+		data, info, err := b.convert(opts.Layout)
 		if err != nil {
 			return err
 		}
-		p.info = info
+		if b, err = s.add(info, data); err != nil {
+			return err
+		}
 	}
+	p.how, p.blob, p.info = storeBlob, b, b.Info
 	i := &p.info
 	if i.BlobBytes < i.ExpandedBytes() || opts.keepBlobs {
 		p.stored = gguf.Tensor{Name: i.Name + Suffix, Type: gguf.I8, Shape: []uint64{i.BlobBytes}, Bytes: i.BlobBytes}
@@ -95,16 +98,9 @@ func (p *part) write(out *output, src Source) error {
 		if err != nil {
 			return inTensor(p.info.Name, err)
 		}
-		return out.expand(p.stored.Name, r, p.sum)
-	case max(p.blob.Info.Layout, LayoutPlain) == p.info.Layout:
-		return writeBlob(out, p.stored.Name, &p.blob)
+		return out.expand(p.stored.Name, r, p.sum, nil)
 	}
-	data, info, err := p.blob.convert(p.info.Layout)
-	if err != nil {
-		return err
-	}
-	b := BlobOf(info, data)
-	return writeBlob(out, p.stored.Name, &b)
+	return writeBlob(out, p.stored.Name, &p.blob)
 }
 
 // read returns the bytes of a blob, which are the ones described.
@@ -160,7 +156,7 @@ func writeBlob(out *output, name string, b *Blob) (err error) {
 			return fmt.Errorf("blob of tensor %q: %w", b.Info.Name, err)
 		}
 		if left == b.Info.BlobBytes {
-			if err := checkHeader(buf[:n], b.Info, max(b.Info.Layout, LayoutPlain)); err != nil {
+			if err := checkHeader(buf[:n], b.Info, b.Info.Layout); err != nil {
 				return inTensor(b.Info.Name, err)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 
 	"besa/besa"
 	"besa/convert"
+	"besa/sparsefmt"
 )
 
 type convertOptions struct {
@@ -22,6 +23,7 @@ type convertOptions struct {
 	grid        string
 	targets     []string
 	activations string
+	layout      string
 	memory      byteSize
 	split       partSize
 	dryRun      bool
@@ -30,7 +32,7 @@ type convertOptions struct {
 }
 
 func newConvert(std streams) *cobra.Command {
-	o := &convertOptions{}
+	o := &convertOptions{layout: sparsefmt.LayoutPacked.String()}
 	o.Method, o.Precision = besa.DefaultOptions(), convert.PrecisionAuto
 	c := &cobra.Command{
 		Use:   "convert MODEL.gguf",
@@ -53,6 +55,7 @@ with what is pruned. Embeddings, norms and the output head are copied as they ar
 	}
 	f := c.Flags()
 	f.StringVarP(&o.Output, "output", "o", "", "sparse GGUF to write (default: beside the input, named after method and sparsity)")
+	addLayoutFlag(f, &o.layout)
 	addSplitFlag(f, &o.split)
 	f.BoolVar(&o.Force, "force", false, "replace an existing output")
 	f.BoolVar(&o.Resume, "resume", true, "continue an interrupted conversion to the same output; --resume=false starts afresh")
@@ -80,6 +83,7 @@ with what is pruned. Embeddings, norms and the output head are copied as they ar
 // complete turns flags into options.
 func (o *convertOptions) complete(gridGiven bool) error {
 	o.Version = version
+	o.Layout = layoutNamed(o.layout)
 	o.SplitMaxSize = uint64(o.split)
 	o.Memory, o.Activations = int64(o.memory), convert.Activations(o.activations)
 	if err := o.method.complete(); err != nil {

@@ -154,7 +154,7 @@ func (o *demoOptions) variant(ctx context.Context, name, file string, method bes
 	m.Method, m.Grid = method, grid
 	out := o.path(file + ".sparse.gguf")
 	report, err := convert.Run(ctx, convert.Options{
-		Input: o.path("model.gguf"), Output: out, Force: true, Method: m, Threads: o.threads, Version: version,
+		Input: o.path("model.gguf"), Output: out, Force: true, Layout: sparsefmt.LayoutPacked, Method: m, Threads: o.threads, Version: version,
 		Precision:   convert.PrecisionFP32, // what the CPU has shall not decide what a demonstration shows
 		Calibration: convert.Calibration{Path: o.path("calibration.txt"), Samples: demoSamples, Len: demoLen},
 	})

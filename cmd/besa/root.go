@@ -123,8 +123,8 @@ ordinary one for any llama.cpp-based application.`,
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)
-	root.AddCommand(newConvert(std), newExpand(std), newVerify(std), newInspect(std), newMount(std), newEval(std), newRun(std), newServe(std),
-		newNative(std), newDemo(std), newBench(std))
+	root.AddCommand(newConvert(std), newExpand(std), newPack(std), newVerify(std), newInspect(std), newMount(std), newEval(std), newRun(std),
+		newServe(std), newNative(std), newDemo(std), newBench(std))
 	return root
 }
 
