@@ -11,7 +11,7 @@ EVALTEXT  ?= ../shared/data/wikitext-2/wiki.valid.raw
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build install demo test test-short test-race test-kernels lint fmt fmt-check generate generate-check assets fuzz bench cross golden protocol-d native
+.PHONY: help build install demo test test-short test-race test-kernels lint fmt fmt-check generate generate-check assets fuzz bench cross golden protocol-d ablations native
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -77,3 +77,9 @@ native: ## build the ggml plugin bin/libggml-besa.so with the C compiler alone
 
 protocol-d: build assets ## reproduce the SmolLM2 figures of docs/results.md
 	scripts/protocol-d.sh $(BIN) $(SMOLLM2) $(CALIB) $(EVALTEXT)
+
+ABLATIONS ?= ablations
+ABLATE    ?= --calib-samples 32 --calib-len 128 --ctx 256 --limit 16 --engine go
+
+ablations: build assets ## the paper's ablations on SmolLM2, into docs/results.md
+	$(BIN) ablate --calib $(CALIB) --data $(EVALTEXT) $(ABLATE) --out $(ABLATIONS) --into docs/results.md $(SMOLLM2)

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"besa/gguf"
 	"besa/internal/kernel"
+	"besa/internal/model"
 )
 
 // fingerprint is everything that a conversion's result depends on, by name.
@@ -50,6 +52,17 @@ func (r *runner) fingerprint() (fingerprint, error) {
 		fp = append(fp, fact{name, fmt.Sprintf("%+v", method.Field(i).Interface())})
 	}
 	return fp, nil
+}
+
+// ModelHash tells models apart: by the header, and by samples of every tensor.
+func ModelHash(path string) (hash string, err error) {
+	m, err := model.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	header, weights, err := modelHash(m.File())
+	return header + weights, err
 }
 
 // modelHash hashes a model's header and, of every tensor's data, a few pages

@@ -124,7 +124,7 @@ ordinary one for any llama.cpp-based application.`,
 	root.SetOut(std.out)
 	root.SetErr(std.err)
 	root.AddCommand(newConvert(std), newExpand(std), newPack(std), newVerify(std), newInspect(std), newMount(std), newEval(std), newRun(std),
-		newServe(std), newNative(std), newDemo(std), newBench(std))
+		newServe(std), newNative(std), newDemo(std), newBench(std), newAblate(std))
 	return root
 }
 

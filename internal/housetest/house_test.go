@@ -17,10 +17,11 @@ import (
 // mayImport lists, for every package, the packages of this module that it may
 // import. Data flows one way, so this is the whole architecture.
 var mayImport = map[string][]string{
-	"cmd/besa": {"besa", "convert", "eval", "gguf", "native", "sparsefmt", "internal/corpus", "internal/demomodel", "internal/enginebench",
+	"cmd/besa": {"besa", "convert", "eval", "gguf", "native", "sparsefmt", "internal/ablate", "internal/corpus", "internal/demomodel", "internal/enginebench",
 		"internal/generate", "internal/kernel", "internal/llama", "internal/mount", "internal/serve"},
 	"convert": {"besa", "gguf", "sparsefmt", "internal/corpus", "internal/decoder", "internal/disk", "internal/kernel", "internal/model",
 		"internal/tokenizer"},
+	"internal/ablate":         {"besa", "convert", "eval", "internal/corpus", "internal/decoder", "internal/disk", "internal/kernel"},
 	"internal/enginebench":    {"besa", "internal/decoder", "internal/kernel"},
 	"eval":                    {"gguf", "sparsefmt", "internal/corpus", "internal/kernel", "internal/llama", "internal/model", "internal/tokenizer"},
 	"internal/serve":          {"internal/generate", "internal/llama"},
