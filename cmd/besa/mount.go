@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -61,6 +63,12 @@ func mountedName(input string) string {
 }
 
 func (o *mountOptions) run(ctx context.Context, std streams) error {
+	// A terminal that is closed must not leave a directory that answers nothing.
+	if !signal.Ignored(syscall.SIGHUP) {
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+		defer stop()
+	}
 	if o.name == "" {
 		o.name = mountedName(o.input)
 	}

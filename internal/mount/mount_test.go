@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -81,6 +82,50 @@ func TestMountedFile(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// counted counts the bytes that are asked for.
+type counted struct {
+	io.ReaderAt
+	bytes atomic.Int64
+}
+
+func (c *counted) ReadAt(p []byte, off int64) (int, error) {
+	n, err := c.ReaderAt.ReadAt(p, off)
+	c.bytes.Add(int64(n))
+	return n, err
+}
+
+// What was read once comes from the system's cache, also for a program that
+// maps the file, and after it was closed in between.
+func TestReadOnce(t *testing.T) {
+	f, want := testFile()
+	data := &counted{ReaderAt: f.Data}
+	f.Data = data
+	m := mounted(t, f, Options{})
+	for range 3 {
+		if got, err := os.ReadFile(m.Path()); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+	}
+	file, err := os.Open(m.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	mapped, err := syscall.Mmap(int(file.Fd()), 0, len(want), syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(mapped, want) {
+		t.Error("mapped, the file has other bytes")
+	}
+	if err := syscall.Munmap(mapped); err != nil {
+		t.Error(err)
+	}
+	if n := data.bytes.Load(); n != f.Size {
+		t.Errorf("%d bytes were generated for a file of %d that was read four times", n, f.Size)
+	}
 }
 
 func TestNothingCanBeChanged(t *testing.T) {
