@@ -11,7 +11,7 @@ EVALTEXT  ?= ../shared/data/wikitext-2/wiki.valid.raw
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build install demo test test-short test-race test-kernels lint fmt fmt-check generate generate-check assets fuzz bench cross golden protocol-d ablations native
+.PHONY: help build install demo test test-short test-race test-kernels lint fmt fmt-check generate generate-check assets fuzz bench cross golden protocol-d ablations native memory-7b convert-speed precision-cost test-arm64
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -83,3 +83,15 @@ ABLATE    ?= --calib-samples 32 --calib-len 128 --ctx 256 --limit 16 --engine go
 
 ablations: build assets ## the paper's ablations on SmolLM2, into docs/results.md
 	$(BIN) ablate --calib $(CALIB) --data $(EVALTEXT) $(ABLATE) --out $(ABLATIONS) --into docs/results.md $(SMOLLM2)
+
+memory-7b: build ## memory of a conversion of LLaMA-7B's shape, 128 windows of 2048 tokens, within 6 GiB
+	scripts/memory-7b.sh $(BIN)
+
+convert-speed: build assets ## speed of whole conversions in fp32 and bf16, as shares of the peak
+	scripts/convert-speed.sh $(BIN) $(SMOLLM2) $(CALIB)
+
+precision-cost: build assets ## perplexity in fp32 and in bf16, in pairs
+	scripts/precision-cost.sh $(BIN) $(SMOLLM2) $(CALIB) $(EVALTEXT)
+
+test-arm64: ## the engine's tests on the portable kernels of arm64, under qemu-user
+	GOARCH=arm64 $(GO) test -short -timeout 60m -exec qemu-aarch64 ./internal/kernel ./internal/decoder ./besa

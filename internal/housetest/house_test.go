@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"internal/mount":          {},
 	"native":                  {"gguf", "sparsefmt"}, // its tests compare with the format
 	"scripts/bench-model":     {"gguf", "sparsefmt"},
+	"scripts/cut-model":       {"gguf"},
 	"internal/libffi":         {},
 	"internal/demomodel":      {"gguf"}, // its test reads the model
 	"internal/housetest":      {},
