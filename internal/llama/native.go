@@ -154,8 +154,9 @@ type offer struct {
 	blob []byte
 }
 
-// offerAll offers every pruned tensor that the plugin can execute. A blob that
-// breaks a rule is an error.
+// offerAll offers every pruned tensor that the plugin can execute: plain blobs
+// where they are mapped, packed ones unpacked in memory. A blob that breaks a
+// rule is an error.
 func (p *plugin) offerAll(f *sparsefmt.File) ([]offer, error) {
 	var offers []offer
 	for _, v := range f.Tensors() {
@@ -165,6 +166,11 @@ func (p *plugin) offerAll(f *sparsefmt.File) ([]offer, error) {
 		blob, info, _, err := f.Plain(v.Name)
 		if err != nil {
 			return offers, fmt.Errorf("%s: %w", f.Path(), err)
+		}
+		if f.Layout() != sparsefmt.LayoutPlain { // unpacked: the file's bytes are not needed any more
+			if stored, ok := f.GGUF().Tensor(v.Name + sparsefmt.Suffix); ok {
+				f.GGUF().Release(stored)
+			}
 		}
 		o := offer{v.Name, blob}
 		name := append([]byte(v.Name), 0)

@@ -39,6 +39,8 @@ type options struct {
 	LogitBias      map[string]float64 `json:"logit_bias"`
 	Tools          []json.RawMessage  `json:"tools"`
 	Functions      []json.RawMessage  `json:"functions"`
+	Grammar        string             `json:"grammar"`
+	JSONSchema     json.RawMessage    `json:"json_schema"`
 	ResponseFormat struct {
 		Type string `json:"type"`
 	} `json:"response_format"`
@@ -158,6 +160,9 @@ func (s *Server) decode(w http.ResponseWriter, r *http.Request, into any) error 
 	err = json.Unmarshal(body, into)
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		field := strings.TrimPrefix(wrong.Field, "options.")
+		if field == "" {
+			return refuse("", "the body must be a JSON object, not a JSON %s", wrong.Value)
+		}
 		return refuse(field, "%s must not be a JSON %s", field, wrong.Value)
 	}
 	if own, ok := errors.AsType[*apiError](err); ok {
@@ -177,6 +182,7 @@ func (o *options) request(s *Server) (generate.Request, error) {
 	}{
 		{"n", o.N != nil && *o.N != 1}, {"logit_bias", len(o.LogitBias) > 0},
 		{"tools", len(o.Tools) > 0}, {"functions", len(o.Functions) > 0},
+		{"grammar", o.Grammar != ""}, {"json_schema", len(o.JSONSchema) > 0 && string(o.JSONSchema) != "null"},
 		{"response_format", o.ResponseFormat.Type != "" && o.ResponseFormat.Type != "text"},
 	} {
 		if unsupported.given {
