@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"besa/gguf"
 	"besa/internal/decoder"
@@ -101,19 +100,15 @@ func fileType(blobs map[string]sparsefmt.Blob) uint32 {
 
 // provenance says in the file's metadata how it was made.
 func (r *runner) provenance() ([]gguf.KV, error) {
-	m, c := r.Method, r.Calibration
+	m := r.Method
 	values := append(methodEntries(m),
 		entry{"besa.tool.version", r.Version},
 		entry{"besa.sparsity.target", m.Sparsity},
 		entry{"besa.sparsity.achieved", r.report.Sparsity},
-		entry{"besa.seed", c.Seed},
+		entry{"besa.seed", r.Calibration.Seed},
 		entry{"besa.precision", string(r.Precision)},
-		entry{"besa.calibration.name", filepath.Base(c.Path)},
-		entry{"besa.calibration.sha256", r.hash},
-		entry{"besa.calibration.windows", uint32(c.Samples)},
-		entry{"besa.calibration.window_tokens", uint32(c.Len)},
-		entry{"besa.calibration.stride", uint32(c.Stride)},
 	)
+	values = append(values, r.calibrationEntries()...)
 	if len(r.Targets) > 0 {
 		values = append(values, entry{"besa.sparsity.tensor_targets", fmt.Sprintf("%v", r.Targets)})
 	}

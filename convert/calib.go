@@ -9,14 +9,27 @@ import (
 // ErrCalibration marks calibration text that cannot serve.
 var ErrCalibration = errors.New("calibration text too short")
 
-// Calibration says which windows of the calibration text are used.
+// Calibration says which text is used for calibration, and which windows of it.
 type Calibration struct {
-	Path    string // text, JSONL or JSONL.gz
+	Path    string // text, JSON lines, Parquet, or a folder (see package corpus); empty: the model writes its own
+	Column  string // field or column that holds the text; empty: "text"
 	Samples int    // windows; 0: 128, or as many as the text holds
 	Len     int    // tokens per window; 0: 2048, or the model's context
-	Stride  int    // distance of window starts; 0: spread over the text, jittered by Seed
+	Stride  int    // distance of window starts in the joined text; 0: windows of random documents (see sample)
 	Seed    uint64
 }
+
+// Sampling names the way in which calibration windows were taken.
+type Sampling string
+
+// The ways.
+const (
+	SamplingDocuments Sampling = "documents" // a random place in each of as many random documents
+	SamplingPacked    Sampling = "packed"    // documents in random order, joined; a random place in each of as many equal parts
+	SamplingStride    Sampling = "stride"    // documents in their order, joined; places at equal distances
+	SamplingSelf      Sampling = "self"      // the model wrote them
+	SamplingNone      Sampling = "none"      // nothing that the method does depends on a text
+)
 
 const (
 	defaultSamples = 128
@@ -24,8 +37,8 @@ const (
 	minWindows     = 8 // with fewer steps nothing is learned
 )
 
-// plan fixes the number and length of windows for a text of tokens tokens.
-func (c Calibration) plan(tokens, context int) (Calibration, error) {
+// length fixes the length of windows.
+func (c Calibration) length(context int) (Calibration, error) {
 	if c.Samples < 0 || c.Len < 0 || c.Stride < 0 {
 		return c, fmt.Errorf("calibration of %d windows of %d tokens, %d apart: numbers must be positive", c.Samples, c.Len, c.Stride)
 	}
@@ -35,10 +48,21 @@ func (c Calibration) plan(tokens, context int) (Calibration, error) {
 	if c.Len < 2 || c.Len > context {
 		return c, fmt.Errorf("calibration windows of %d tokens: the model's context is %d", c.Len, context)
 	}
-	asked := c.Samples
-	if asked == 0 {
-		c.Samples = defaultSamples
+	return c, nil
+}
+
+// wanted is the number of windows if the text holds as many.
+func (c Calibration) wanted() int {
+	if c.Samples == 0 {
+		return defaultSamples
 	}
+	return c.Samples
+}
+
+// plan fixes the number of windows of c.Len for a text of tokens tokens.
+func (c Calibration) plan(tokens int) (Calibration, error) {
+	asked := c.Samples
+	c.Samples = c.wanted()
 	fit := tokens / c.Len
 	if c.Stride > 0 && tokens >= c.Len {
 		fit = (tokens-c.Len)/c.Stride + 1

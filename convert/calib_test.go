@@ -23,7 +23,11 @@ func TestCalibrationPlan(t *testing.T) {
 		"stride":              {Calibration{Samples: 4, Len: 100, Stride: 10}, 130, 512, 4, 100, nil},
 		"stride too wide":     {Calibration{Samples: 4, Len: 100, Stride: 11}, 130, 512, 0, 0, ErrCalibration},
 	} {
-		got, err := tc.c.plan(tc.tokens, tc.context)
+		got, err := tc.c.length(tc.context)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		got, err = got.plan(tc.tokens)
 		if !errors.Is(err, tc.err) {
 			t.Errorf("%s: error %v, want %v", name, err, tc.err)
 		}
@@ -31,10 +35,10 @@ func TestCalibrationPlan(t *testing.T) {
 			t.Errorf("%s: %d windows of %d, want %d of %d", name, got.Samples, got.Len, tc.samples, tc.length)
 		}
 	}
-	if _, err := (Calibration{Len: 4096}).plan(1e6, 512); err == nil {
+	if _, err := (Calibration{Len: 4096}).length(512); err == nil {
 		t.Error("windows longer than the context are accepted")
 	}
-	if _, err := (Calibration{Samples: -1}).plan(1e6, 512); err == nil {
+	if _, err := (Calibration{Samples: -1}).length(512); err == nil {
 		t.Error("a negative number of windows is accepted")
 	}
 }

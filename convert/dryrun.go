@@ -33,6 +33,7 @@ type Plan struct {
 	Samples      int       `json:"calibration_windows"`
 	Tokens       int       `json:"calibration_window_tokens"`
 	CalibTokens  int       `json:"calibration_text_tokens"`
+	Sampling     Sampling  `json:"calibration_sampling"`
 	FLOPs        float64   `json:"flops"`  // of all matrix products in blocks that are not finished, attention's included
 	GFLOPS       float64   `json:"gflops"` // at which they are done, by a measurement of two seconds
 	Seconds      float64   `json:"estimated_seconds"`
@@ -56,6 +57,7 @@ func DryRun(ctx context.Context, o Options) (p *Plan, err error) {
 	}
 	defer func() { err = errors.Join(err, r.close(nil)) }()
 	defer limitHeap(r.Memory)()
+	r.dry = true
 	if err := r.calibrate(ctx); err != nil {
 		return nil, err
 	}
@@ -69,7 +71,7 @@ func DryRun(ctx context.Context, o Options) (p *Plan, err error) {
 		Input: r.Input, Output: r.report.Output, Architecture: m.Arch, Method: r.report.Method, Grid: r.report.Grid, Target: r.report.Target,
 		Threads: r.Threads, Kernel: r.report.Kernel, Precision: r.Precision,
 		Blocks: m.Layers, Resumed: len(done), Weights: int64(m.Parameters()) * int64(m.Layers),
-		Samples: c.Samples, Tokens: c.Len, CalibTokens: r.report.CalibTokens, InputBytes: r.report.InputBytes,
+		Samples: c.Samples, Tokens: c.Len, CalibTokens: r.report.CalibTokens, Sampling: r.sampling, InputBytes: r.report.InputBytes,
 	}
 	var own int64
 	if p.FileBytes, own, err = r.estimateSizes(len(done)); err != nil {
@@ -88,6 +90,9 @@ func DryRun(ctx context.Context, o Options) (p *Plan, err error) {
 	p.Seconds = speeds.seconds(m.Config, passes, left, c.Samples, c.Len)
 	if p.Seconds > 0 {
 		p.GFLOPS = p.FLOPs / p.Seconds / 1e9
+	}
+	if r.sampling == SamplingSelf {
+		p.Seconds *= 1 + r.textWork()/float64(m.Layers)
 	}
 	return p, broke
 }

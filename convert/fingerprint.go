@@ -37,7 +37,8 @@ func (r *runner) fingerprint() (fingerprint, error) {
 		{"size of the model", fmt.Sprint(r.model.File().Size())},
 		{"header of the model", header},
 		{"weights of the model", weights},
-		{"calibration text", r.hash},
+		{"calibration text", r.textHash},
+		{"sampling", string(r.sampling)},
 		{"number of windows", fmt.Sprint(c.Samples)},
 		{"tokens per window", fmt.Sprint(c.Len)},
 		{"stride", fmt.Sprint(c.Stride)},
@@ -46,6 +47,12 @@ func (r *runner) fingerprint() (fingerprint, error) {
 		{"layout", r.Layout.String()},
 		{"target sparsities", fmt.Sprintf("%v", r.Targets)},
 	}
+	// What the model writes follows from the rest; a plan must not wait for it.
+	windows := fact{"calibration windows", r.windowsHash}
+	if r.sampling == SamplingSelf {
+		windows.Value = r.ownKey
+	}
+	fp = append(fp, windows)
 	method := reflect.ValueOf(r.Method)
 	for i := range method.NumField() {
 		name := strings.ToLower(method.Type().Field(i).Name)

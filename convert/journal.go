@@ -35,6 +35,7 @@ type journal struct {
 	log    *os.File            // nil until open
 	blocks map[int]blockRecord // finished blocks whose blobs are sound
 	named  bool                // the output has its name already: all that was left is to tidy up
+	own    bool                // the calibration text that the model writes is, or begins to be, in its file
 }
 
 const (
@@ -168,13 +169,14 @@ func (j *journal) start(fp fingerprint) error {
 	return errors.Join(disk.SyncDir(j.dir), disk.SyncDir(filepath.Dir(j.dir)))
 }
 
-// sweep removes what no record vouches for; the log too, if all is to go.
+// sweep removes what no record vouches for, but for the model's own text; the
+// log too, if all is to go.
 func (j *journal) sweep(all bool) error {
 	entries, err := os.ReadDir(j.dir)
 	if err != nil {
 		return err
 	}
-	keep := map[string]bool{lockName: true, logName: !all}
+	keep := map[string]bool{lockName: true, logName: !all, ownName: j.own}
 	for i := range j.blocks {
 		keep[filepath.Base(j.blobs(i))] = true
 	}
@@ -277,8 +279,12 @@ type section struct {
 // close leaves the folder; keep says whether what is finished stays. What was
 // there before open stays in any case.
 func (j *journal) close(keep bool) error {
+	j.own = j.own && keep
 	if j.log == nil {
 		// Not this conversion's: only an empty folder goes.
+		if !keep {
+			_ = os.Remove(j.path(ownName)) // need not exist
+		}
 		entries, err := os.ReadDir(j.dir)
 		empty := err == nil && len(entries) == 1
 		return errors.Join(j.lock.Release(empty), j.removeDir(empty))

@@ -60,7 +60,8 @@ type Stage string
 // The stages.
 const (
 	StageTokenize Stage = "tokenize"
-	StageRestore  Stage = "restore" // through the blocks that an earlier run finished
+	StageWriteOwn Stage = "write calibration text" // the model does
+	StageRestore  Stage = "restore"                // through the blocks that an earlier run finished
 	StagePrune    Stage = "prune"
 	StageWrite    Stage = "write"
 )
@@ -81,7 +82,9 @@ type Report struct {
 	FileBytes     int64         `json:"file_bytes"`
 	Samples       int           `json:"calibration_windows"`
 	Tokens        int           `json:"calibration_window_tokens"`
-	CalibTokens   int           `json:"calibration_text_tokens"`
+	CalibTokens   int           `json:"calibration_text_tokens"` // that were read or written to take the windows from
+	Sampling      Sampling      `json:"calibration_sampling"`
+	CalibSeconds  float64       `json:"calibration_seconds"` // reading or writing the text
 	Seed          uint64        `json:"seed"`
 	Threads       int           `json:"threads"`
 	Kernel        string        `json:"kernel"`

@@ -2,49 +2,64 @@ package convert
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
-	"slices"
+	"time"
 
 	"besa/besa"
-	"besa/internal/corpus"
 	"besa/internal/disk"
 	"besa/internal/kernel"
 	"besa/internal/tokenizer"
 )
 
-// calibrate tokenises the calibration text and plans its windows.
+// calibrate gets the calibration windows: from a text, or from the model itself.
 func (r *runner) calibrate(ctx context.Context) error {
-	r.event(Event{Stage: StageTokenize})
-	text, err := corpus.Load(r.Calibration.Path)
-	if err != nil {
+	started := time.Now()
+	var err error
+	if r.Calibration, err = r.Calibration.length(r.model.Context); err != nil {
 		return err
 	}
 	tok, err := tokenizer.New(r.model.File())
 	if err != nil {
 		return err
 	}
-	ids, err := tok.Encode(text.Text)
-	if err != nil {
-		return fmt.Errorf("tokenise %s: %w", r.Calibration.Path, err)
+	if r.Calibration.Path == "" {
+		err = r.writeOwn(ctx, tok)
+	} else {
+		err = r.readCorpus(ctx, tok)
 	}
-	if err := ctx.Err(); err != nil {
+	if err != nil {
 		return err
 	}
-	asked := r.Calibration.Samples
-	if r.Calibration, err = r.Calibration.plan(len(ids), r.model.Context); err != nil {
-		return fmt.Errorf("%s: %w", r.Calibration.Path, err)
+	if err := r.checkWindows(); err != nil {
+		return err
 	}
-	c := r.Calibration
-	if asked == 0 && c.Samples < defaultSamples {
-		r.event(Event{Message: fmt.Sprintf("calibration text holds %d tokens: %d windows of %d (%d are usual)", len(ids), c.Samples, c.Len, defaultSamples)})
-	}
-	if i := slices.IndexFunc(ids, func(id int32) bool { return id < 0 || int(id) >= r.model.Vocab }); i >= 0 {
-		return fmt.Errorf("tokenizer and embedding disagree: token %d is outside the vocabulary of %d", ids[i], r.model.Vocab)
-	}
-	r.hash = text.Hash
-	r.report.Samples, r.report.Tokens, r.report.CalibTokens = c.Samples, c.Len, len(ids)
+	r.windowsHash = hashWindows(r.windows)
+	r.report.Samples, r.report.Tokens, r.report.Sampling = r.Calibration.Samples, r.Calibration.Len, r.sampling
+	r.report.CalibSeconds = time.Since(started).Seconds()
+	return nil
+}
 
-	r.ids = ids
+// hashWindows is the SHA-256 of the windows' tokens as little-endian int32, hexadecimal.
+func hashWindows(windows [][]int32) string {
+	h := sha256.New()
+	for _, w := range windows {
+		_ = binary.Write(h, binary.LittleEndian, w) // a hash never fails
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// checkWindows makes sure that every token has an embedding.
+func (r *runner) checkWindows() error {
+	for _, w := range r.windows {
+		for _, id := range w {
+			if id < 0 || int(id) >= r.model.Vocab {
+				return fmt.Errorf("tokenizer and embedding disagree: token %d is outside the vocabulary of %d", id, r.model.Vocab)
+			}
+		}
+	}
 	return nil
 }
 
@@ -110,8 +125,8 @@ func (r *runner) openWindows(ctx context.Context) error {
 func (r *runner) embed() error {
 	c := r.Calibration
 	buf := kernel.NewMat[float32](c.Len, r.model.Hidden)
-	for i, start := range c.starts(len(r.ids)) {
-		if err := r.model.EmbedTokens(buf, r.ids[start:start+c.Len]); err != nil {
+	for i, ids := range r.windows {
+		if err := r.model.EmbedTokens(buf, ids); err != nil {
 			return err
 		}
 		if err := r.in.Store(i, buf); err != nil {

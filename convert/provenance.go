@@ -1,6 +1,10 @@
 package convert
 
-import "besa/besa"
+import (
+	"path/filepath"
+
+	"besa/besa"
+)
 
 // entry is one metadata value before it is encoded.
 type entry struct {
@@ -53,4 +57,25 @@ func methodEntries(m besa.Options) []entry {
 		)
 	}
 	return entries
+}
+
+// calibrationEntries are the metadata that say which windows were used.
+func (r *runner) calibrationEntries() []entry {
+	c := r.Calibration
+	entries := []entry{{"besa.calibration.sampling", string(r.sampling)}}
+	if r.sampling == SamplingNone {
+		return entries
+	}
+	if c.Path != "" {
+		entries = append(entries,
+			entry{"besa.calibration.name", filepath.Base(c.Path)},
+			entry{"besa.calibration.sha256", r.textHash},
+			entry{"besa.calibration.stride", uint32(c.Stride)},
+		)
+	}
+	return append(entries,
+		entry{"besa.calibration.windows", uint32(c.Samples)},
+		entry{"besa.calibration.window_tokens", uint32(c.Len)},
+		entry{"besa.calibration.windows_sha256", r.windowsHash},
+	)
 }

@@ -33,7 +33,7 @@ func (r *runner) prune(ctx context.Context) error {
 	eng.Precision = r.Precision.kernel()
 	// Going once more through a finished block is one pass of those that pruning it takes.
 	pass := 2 / r.flopsPerWeight()
-	r.work.total = 0
+	r.work.total, r.work.done = r.work.own, r.work.own
 	for b := range last + 1 {
 		if r.finished(b) {
 			r.work.total += pass
@@ -78,7 +78,10 @@ func (r *runner) lastMissing() int {
 }
 
 // work counts blocks, for progress.
-type work struct{ done, total float64 }
+type work struct {
+	done, total float64
+	own         float64 // what writing the calibration text was worth; part of both
+}
 
 // at is the finished fraction when part of the next block is done.
 func (w work) at(part float64) float64 { return (w.done + part) / w.total }

@@ -38,11 +38,15 @@ func (e *KeptError) Unwrap() error { return e.Err }
 
 // Kept says what is kept.
 func (e *KeptError) Kept() string {
+	if e.Done == 0 {
+		return fmt.Sprintf("the calibration text that the model has written so far is kept in %s, and the same command continues it", e.Journal)
+	}
 	return fmt.Sprintf("%d of %d blocks are kept in %s, and the same command continues with the next", e.Done, e.Blocks, e.Journal)
 }
 
 // Run converts a model and returns what was done. An error that might pass
-// (an interruption, a full disk) is a KeptError once a block is finished;
+// (an interruption, a full disk) is a KeptError once a block is finished, or a
+// part of the calibration text that the model writes;
 // otherwise nothing is left behind.
 func Run(ctx context.Context, o Options) (report *Report, err error) {
 	started := time.Now()
@@ -77,16 +81,21 @@ type runner struct {
 	model   *model.Model
 	pool    *kernel.Pool
 	journal *journal
-	ids     []int32               // the calibration text's tokens
-	hash    string                // and its hash
+	windows [][]int32             // the calibration windows' tokens
 	in      besa.Windows          // what enters the next block
 	ref     besa.Windows          // scratch of the same size
 	dense   besa.Windows          // what enters it in the dense model; nil unless the method asks for it
 	spill   *disk.Scratch         // where they lie, if not in memory
 	learned map[int]*besa.Learned // by block: what pairs of blocks learned together
 	outputs []string              // the files that were written
-	work    work
-	report  Report
+	dry     bool                  // nothing is written, not even a calibration text
+
+	sampling              Sampling // how the windows were taken
+	textHash, windowsHash string   // of the text, where there is one, and of the windows
+	ownKey                string   // all that a text depends on which the model writes
+
+	work   work
+	report Report
 }
 
 // newRunner checks the options and opens the model.
@@ -199,7 +208,7 @@ func (r *runner) close(err error) error {
 	}
 	if r.journal != nil {
 		done, dir := len(r.journal.blocks), r.journal.dir
-		keep := err != nil && mayPass(err) && done > 0
+		keep := err != nil && mayPass(err) && (done > 0 || r.journal.own)
 		err = errors.Join(err, r.journal.close(keep))
 		if keep {
 			err = &KeptError{err, done, r.model.Layers, dir}

@@ -13,6 +13,7 @@ import (
 
 	"besa/besa"
 	"besa/convert"
+	"besa/internal/corpus"
 	"besa/sparsefmt"
 )
 
@@ -64,10 +65,11 @@ with what is pruned. Embeddings, norms and the output head are copied as they ar
 	f.IntVar(&o.Method.Group, "group-size", o.Method.Group, "weights per scale: 128, 64 or 32; halved where a layer's columns do not divide")
 	o.method = bindMethod(f, &o.Method)
 	f.StringArrayVar(&o.targets, "target-sparsity", nil, "PATTERN=VALUE: sparsity of the linear layers whose name matches, as in attn_v=0.3 or 'blk.0.*=0.2' (repeatable); the others make up for it")
-	f.StringVar(&o.Calibration.Path, "calib", "", "calibration text: plain text, or JSONL (also .gz) with a field \"text\"")
+	f.StringVar(&o.Calibration.Path, "calib", "", "calibration text: a plain text, JSON lines (either also .gz), Parquet, or a folder of them (default: the model writes its own)")
+	f.StringVar(&o.Calibration.Column, "calib-column", corpus.DefaultColumn, "field of JSON lines or column of Parquet that holds the text")
 	f.IntVar(&o.Calibration.Samples, "calib-samples", 0, "calibration windows (default 128, or as many as the text holds)")
 	f.IntVar(&o.Calibration.Len, "calib-len", 0, "tokens per window (default 2048, or the model's context)")
-	f.IntVar(&o.Calibration.Stride, "calib-stride", 0, "tokens from one window's start to the next (default: spread over the text at random)")
+	f.IntVar(&o.Calibration.Stride, "calib-stride", 0, "tokens from one window's start to the next in the joined text (default: random documents, one window of each)")
 	f.Uint64Var(&o.Calibration.Seed, "seed", 0, "seed of every random choice")
 	f.IntVar(&o.Threads, "threads", 0, "threads (default: all)")
 	f.Var(&o.memory, "memory", "memory to keep within, such as 8GiB; past it activations go to a spill file (default: 3/4 of what the system or its cgroup has)")
@@ -102,8 +104,8 @@ func (o *convertOptions) complete(gridGiven bool) error {
 	} else if gridGiven {
 		return errors.New("--grid shapes the 4-bit grid: add --joint-q4")
 	}
-	if o.Calibration.Path == "" {
-		return errors.New("no calibration text: give one with --calib FILE (plain text, or JSONL with a field \"text\")")
+	if o.Calibration.Path == "" && (o.Calibration.Stride != 0 || o.Calibration.Column != corpus.DefaultColumn) {
+		return errors.New("--calib-column and --calib-stride are for a text of yours: add --calib")
 	}
 	if o.Output == "" {
 		o.Output = defaultOutput(o.Input, o.Method)
@@ -159,6 +161,8 @@ func (o *convertOptions) run(ctx context.Context, std streams) error {
 		switch block := fmt.Sprintf("block %d of %d", min(e.Block+1, e.Blocks), e.Blocks); e.Stage {
 		case convert.StagePrune:
 			detail = block
+		case convert.StageWriteOwn:
+			detail = "the model writes its calibration text"
 		case convert.StageRestore:
 			detail = "passing through " + block
 		}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parquet-go/parquet-go"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/cpu"
 
@@ -47,7 +48,7 @@ func TestScripts(t *testing.T) {
 					return err
 				}
 			}
-			return nil
+			return writeDocuments(env.WorkDir)
 		},
 		Condition: condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -63,6 +64,33 @@ func TestScripts(t *testing.T) {
 			"waitfor":   cmdWaitFor,
 		},
 	})
+}
+
+// writeDocuments writes the same documents as JSON lines and as Parquet, and a
+// longer text into the folder texts.
+func writeDocuments(dir string) error {
+	type document struct {
+		Text string `parquet:"text,zstd" json:"text"`
+		Body string `parquet:"body" json:"body"`
+	}
+	verses := strings.Split(demomodel.Calibration(), "\n")[:60]
+	var rows []document
+	var lines []byte
+	for i := range 6 {
+		d := document{strings.Join(verses[10*i:10*i+5], " "), strings.Join(verses[10*i+5:10*i+10], " ")}
+		rows = append(rows, d)
+		line, err := json.Marshal(d)
+		if err != nil {
+			return err
+		}
+		lines = append(append(lines, line...), '\n')
+	}
+	return errors.Join(
+		parquet.WriteFile(filepath.Join(dir, "documents.parquet"), rows),
+		os.WriteFile(filepath.Join(dir, "documents.jsonl"), lines, 0o644),
+		os.MkdirAll(filepath.Join(dir, "texts"), 0o755),
+		os.WriteFile(filepath.Join(dir, "texts", "a.txt"), []byte(demomodel.Calibration()[:4000]), 0o644),
+	)
 }
 
 // condition knows [llama] and [gguf-split]: whether llama.cpp's library and

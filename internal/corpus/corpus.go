@@ -1,26 +1,44 @@
 // Package corpus reads text for calibration and evaluation.
 //
-// In: the path of a plain text file, or of JSON lines with a field "text" (C4's
-// form), either also gzipped. Out: one string, documents joined by an empty
-// line, and its hash. Text that is empty, binary or not UTF-8 is refused: a
-// wrong file would otherwise only show as a bad perplexity.
+// In: the path of a plain text file, of JSON lines (C4's form), either also
+// gzipped, of a Parquet file, or of a folder with such files. Out: its
+// documents one by one, or all in one string, joined by an empty line, with its
+// hash. Text that is empty, binary or not UTF-8 is refused: a wrong file would
+// otherwise only show as a bad perplexity.
+//
+// Documents are read as a stream: no more than one, or one page of a Parquet
+// file, is in memory at a time.
 package corpus
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/klauspost/compress/gzip"
 )
+
+// ErrText marks a file that is no usable text.
+var ErrText = errors.New("not usable as text")
+
+const (
+	maxText     = 1 << 30   // bytes that [Join] returns at most
+	maxDocument = 512 << 20 // bytes of a plain text file
+	maxLine     = 64 << 20  // bytes of a JSON line, and of a document in it
+	maxRead     = 1 << 40   // bytes of all documents; a gzip file of a few MB could hold more
+)
+
+// Separator stands between the documents of a corpus.
+const Separator = "\n\n"
+
+// DefaultColumn is the name under which files keep their documents.
+const DefaultColumn = "text"
 
 // Text is a loaded corpus.
 type Text struct {
@@ -29,96 +47,118 @@ type Text struct {
 	Hash      string // SHA-256 of Text, hexadecimal
 }
 
-// ErrText marks a file that is no usable text.
-var ErrText = errors.New("not usable as text")
+// Options says how a corpus is read.
+type Options struct {
+	Column  string               // field of JSON lines, column of Parquet files; empty: DefaultColumn
+	Message func(message string) // told what is passed over; may be nil
+}
 
-// maxBytes bounds what is read, after decompression.
-const maxBytes = 1 << 30
+// Summary is what a corpus holds.
+type Summary struct {
+	Documents int
+	Bytes     int64  // of all documents, without separators
+	Hash      string // SHA-256 of all documents joined by separators, hexadecimal
+}
 
-// separator stands between the documents of a corpus.
-const separator = "\n\n"
+// Load reads the whole corpus at path with default options.
+func Load(path string) (Text, error) { return Join(path, Options{}) }
 
-// Load reads the corpus at path. The format follows from the name: .json and
-// .jsonl are JSON lines, all else is plain text; .gz is decompressed first.
-func Load(path string) (Text, error) {
+// Join reads the whole corpus at path; see [Read].
+func Join(path string, o Options) (Text, error) {
+	var out strings.Builder
+	s, err := Read(path, o, func(document string) error {
+		if out.Len() > 0 {
+			out.WriteString(Separator)
+		}
+		if out.Len()+len(document) > maxText {
+			return fmt.Errorf("%w: more than %d bytes; cut it, calibration and evaluation need far less", ErrText, maxText)
+		}
+		out.WriteString(document)
+		return nil
+	})
+	return Text{out.String(), s.Documents, s.Hash}, err
+}
+
+// Read calls visit with the documents at path, in order. The format follows
+// from the name: .json and .jsonl are JSON lines, .parquet is Parquet, all else
+// is plain text, which is one document; .gz is decompressed first. The files of
+// a folder are read in the order of their paths, as far as their names promise
+// text. Documents of nothing but white space are passed over.
+func Read(path string, o Options, visit func(document string) error) (Summary, error) {
+	if o.Column == "" {
+		o.Column = DefaultColumn
+	}
+	r := &reader{Options: o, visit: visit, hash: sha256.New()}
+	info, err := os.Stat(path)
+	if err != nil {
+		return Summary{}, err
+	}
+	if info.IsDir() {
+		err = r.folder(path)
+	} else {
+		err = r.file(path)
+	}
+	if err == nil && r.Documents == 0 {
+		err = fmt.Errorf("%s: %w: it is empty", path, ErrText)
+	}
+	if err != nil {
+		return Summary{}, err
+	}
+	r.Hash = hex.EncodeToString(r.hash.Sum(nil))
+	return r.Summary, nil
+}
+
+// reader reads one corpus.
+type reader struct {
+	Options
+	Summary
+	visit func(string) error
+	hash  hash.Hash
+}
+
+// document takes one document, whatever it was read from.
+func (r *reader) document(text string) error {
+	if strings.TrimSpace(text) == "" {
+		return nil
+	}
+	if r.Bytes += int64(len(text)); r.Bytes > maxRead {
+		return fmt.Errorf("%w: more than %d bytes", ErrText, int64(maxRead))
+	}
+	if r.Documents > 0 {
+		_, _ = io.WriteString(r.hash, Separator) // a hash never fails
+	}
+	r.Documents++
+	_, _ = io.WriteString(r.hash, text)
+	return r.visit(text)
+}
+
+// file reads one file in the format that its name says.
+func (r *reader) file(path string) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return Text{}, err
+		return err
 	}
 	defer f.Close()
-	var r io.Reader = bufio.NewReaderSize(f, 1<<20)
-	name := strings.ToLower(path)
-	if inner, ok := strings.CutSuffix(name, ".gz"); ok {
-		name = inner
-		z, err := gzip.NewReader(r)
+	defer func() {
 		if err != nil {
-			return Text{}, fmt.Errorf("%s: %w: it is no gzip file: %v", path, ErrText, err)
+			err = fmt.Errorf("%s: %w", path, err)
 		}
-		r = z
+	}()
+	name, zipped := strings.CutSuffix(strings.ToLower(path), ".gz")
+	if strings.HasSuffix(name, ".parquet") {
+		if zipped {
+			return fmt.Errorf("%w: a Parquet file is compressed inside; unpack it", ErrText)
+		}
+		return r.parquet(f)
 	}
-	data, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
-	if err != nil {
-		return Text{}, fmt.Errorf("read %s: %w", path, err)
+	var in io.Reader = bufio.NewReaderSize(f, 1<<20)
+	if zipped {
+		if in, err = gzip.NewReader(in); err != nil {
+			return fmt.Errorf("%w: it is no gzip file: %v", ErrText, err)
+		}
 	}
-	if len(data) > maxBytes {
-		return Text{}, fmt.Errorf("%s: %w: more than %d bytes; cut it, calibration and evaluation need far less", path, ErrText, maxBytes)
-	}
-	text := Text{Documents: 1}
 	if strings.HasSuffix(name, ".json") || strings.HasSuffix(name, ".jsonl") {
-		text.Text, text.Documents, err = joinLines(data)
-	} else {
-		text.Text, err = plain(data)
+		return r.lines(in)
 	}
-	if err != nil {
-		return Text{}, fmt.Errorf("%s: %w", path, err)
-	}
-	sum := sha256.Sum256([]byte(text.Text))
-	text.Hash = hex.EncodeToString(sum[:])
-	return text, nil
-}
-
-// plain checks plain text. A byte order mark is no part of it.
-func plain(data []byte) (string, error) {
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	switch {
-	case len(bytes.TrimSpace(data)) == 0:
-		return "", fmt.Errorf("%w: it is empty", ErrText)
-	case bytes.IndexByte(data, 0) >= 0:
-		return "", fmt.Errorf("%w: it holds zero bytes, so it is a binary file", ErrText)
-	case !utf8.Valid(data):
-		return "", fmt.Errorf("%w: it is not valid UTF-8", ErrText)
-	}
-	return string(data), nil
-}
-
-// joinLines joins the field "text" of every JSON line.
-func joinLines(data []byte) (string, int, error) {
-	var out strings.Builder
-	documents, line := 0, 0
-	for len(data) > 0 {
-		line++
-		row, rest, _ := bytes.Cut(data, []byte{'\n'})
-		data = rest
-		if len(bytes.TrimSpace(row)) == 0 {
-			continue
-		}
-		var doc struct {
-			Text *string `json:"text"`
-		}
-		if err := json.Unmarshal(row, &doc); err != nil {
-			return "", 0, fmt.Errorf("%w: line %d is no JSON object: %v", ErrText, line, err)
-		}
-		if doc.Text == nil {
-			return "", 0, fmt.Errorf("%w: line %d has no field \"text\"", ErrText, line)
-		}
-		if documents > 0 {
-			out.WriteString(separator)
-		}
-		out.WriteString(*doc.Text)
-		documents++
-	}
-	if strings.TrimSpace(out.String()) == "" {
-		return "", 0, fmt.Errorf("%w: it is empty", ErrText)
-	}
-	return out.String(), documents, nil
+	return r.plain(in)
 }

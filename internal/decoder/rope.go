@@ -33,20 +33,23 @@ func newRopeTable[T kernel.Float](c Config, positions int) ropeTable[T] {
 // rotate turns every head of m (tokens × heads·headDim) in place; direction is
 // 1 for the forward pass and −1 for its transpose, which the backward pass needs.
 func (t *ropeTable[T]) rotate(p *kernel.Pool, m kernel.Mat[T], c Config, direction T) {
-	heads := m.Cols / c.HeadDim
 	p.For(m.Rows, rowGrain, func(lo, hi int) {
 		for pos := lo; pos < hi; pos++ {
-			cos := t.cos[pos*t.half : (pos+1)*t.half]
-			sin := t.sin[pos*t.half : (pos+1)*t.half]
-			row := m.Row(pos)
-			for h := range heads {
-				v := row[h*c.HeadDim:][:2*t.half]
-				if c.RopeLayout == RopeInterleaved {
-					kernel.RotatePairs(v, cos, sin, direction)
-				} else {
-					kernel.Rotate(v[:t.half], v[t.half:], cos, sin, direction)
-				}
-			}
+			t.rotateRow(m.Row(pos), pos, c, direction)
 		}
 	})
+}
+
+// rotateRow turns every head of one token's row, which stands at position pos.
+func (t *ropeTable[T]) rotateRow(row []T, pos int, c Config, direction T) {
+	cos := t.cos[pos*t.half : (pos+1)*t.half]
+	sin := t.sin[pos*t.half : (pos+1)*t.half]
+	for h := 0; h < len(row); h += c.HeadDim {
+		v := row[h:][:2*t.half]
+		if c.RopeLayout == RopeInterleaved {
+			kernel.RotatePairs(v, cos, sin, direction)
+		} else {
+			kernel.Rotate(v[:t.half], v[t.half:], cos, sin, direction)
+		}
+	}
 }

@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"cmd/besa": {"besa", "convert", "eval", "gguf", "native", "sparsefmt", "internal/ablate", "internal/corpus", "internal/demomodel", "internal/enginebench",
 		"internal/generate", "internal/kernel", "internal/llama", "internal/mount", "internal/serve"},
 	"convert": {"besa", "gguf", "sparsefmt", "internal/corpus", "internal/decoder", "internal/disk", "internal/kernel", "internal/model",
-		"internal/tokenizer"},
+		"internal/selftext", "internal/tokenizer"},
 	"internal/ablate":         {"besa", "convert", "eval", "internal/corpus", "internal/decoder", "internal/disk", "internal/kernel"},
 	"internal/enginebench":    {"besa", "internal/decoder", "internal/kernel"},
 	"eval":                    {"gguf", "sparsefmt", "internal/corpus", "internal/kernel", "internal/llama", "internal/model", "internal/tokenizer"},
@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"besa":                    {"internal/decoder", "internal/kernel", "internal/linalg"},
 	"internal/model":          {"gguf", "sparsefmt", "internal/decoder", "internal/kernel"},
 	"internal/tokenizer":      {"gguf"},
+	"internal/selftext":       {"internal/decoder", "internal/kernel", "internal/model", "internal/tokenizer"}, // the last in tests
 	"internal/decoder":        {"internal/kernel"},
 	"sparsefmt":               {"gguf"},
 	"gguf":                    {},

@@ -36,6 +36,7 @@ type product[T Float] struct {
 	c          []T
 	ldc        int
 	a, b       side[T]
+	prepacked  *Packed // B, where it is laid out already
 	accumulate bool
 
 	kc           int  // step along the sum
@@ -98,16 +99,28 @@ func (g *product[T]) blocks(p *Pool, s slab) {
 func (g *product[T]) block(s slab, bi, bj int) {
 	i0, j0 := s.i0+bi*g.rows, bj*g.cols
 	i1, j1 := min(i0+g.rows, s.i1), min(j0+g.cols, g.n)
+	if g.prepacked != nil {
+		for p0 := s.k0; p0 < s.k1; p0 += g.kc {
+			kl := min(g.kc, s.k1-p0)
+			panels, _ := any(g.prepacked.panels(j0, p0, kl)).([]T)
+			g.strips(s, i0, i1, j0, j1, p0, kl, panels)
+		}
+		return
+	}
 	buf := g.buffers.b.get(g.kc * roundUp(j1-j0, g.kernel.nr))
-	b := *buf
 	for p0 := s.k0; p0 < s.k1; p0 += g.kc {
 		kl := min(g.kc, s.k1-p0)
-		g.packB(b, j0, j1, p0, kl)
-		for i := i0; i < i1; i += g.mc {
-			g.strip(s, i, min(i+g.mc, i1), j0, j1, p0, kl, b)
-		}
+		g.packB(*buf, j0, j1, p0, kl)
+		g.strips(s, i0, i1, j0, j1, p0, kl, *buf)
 	}
 	g.buffers.b.put(buf)
+}
+
+// strips computes a block's part for one step along k, whose panels of B are b.
+func (g *product[T]) strips(s slab, i0, i1, j0, j1, p0, kl int, b []T) {
+	for i := i0; i < i1; i += g.mc {
+		g.strip(s, i, min(i+g.mc, i1), j0, j1, p0, kl, b)
+	}
 }
 
 // strip computes rows i0 to i1 and columns j0 to j1 for one step along k; b

@@ -91,6 +91,18 @@ func (t *Tokenizer) BOS() (int32, bool) { return t.vocab.bos, t.vocab.bos >= 0 }
 // EOS returns the end-of-sequence token; false when there is none.
 func (t *Tokenizer) EOS() (int32, bool) { return t.vocab.eos, t.vocab.eos >= 0 }
 
+// Special returns the tokens that stand for no text of their own: control
+// tokens, unknown and unused ones.
+func (t *Tokenizer) Special() []int32 {
+	var ids []int32
+	for id, a := range t.vocab.attrs {
+		if a == 0 || a&(attrUnknown|attrControl|attrUnused) != 0 {
+			ids = append(ids, int32(id))
+		}
+	}
+	return ids
+}
+
 // AddBOS tells whether the model wants its input to start with [Tokenizer.BOS].
 func (t *Tokenizer) AddBOS() bool { return t.vocab.addBOS }
 
