@@ -153,45 +153,6 @@ func TestLearningLowersTheLoss(t *testing.T) {
 	}
 }
 
-func TestPruneBlockRefusesWhatIsNotFinite(t *testing.T) {
-	for name, spoil := range map[string]func(*Job){
-		"NaN weight":     func(j *Job) { j.Block.W[decoder.Up].Data[17] = float32(math.NaN()) },
-		"infinite state": func(j *Job) { j.In.(windows).window(3).Data[5] = float32(math.Inf(1)) },
-	} {
-		job := randomJob(t, 9, 1)
-		spoil(&job)
-		if _, err := PruneBlock(t.Context(), job, DefaultOptions()); err == nil {
-			t.Errorf("%s: accepted", name)
-		}
-	}
-}
-
-func TestPruneBlockSurvivesDeadChannelsAndRows(t *testing.T) {
-	job := randomJob(t, 11, 2)
-	clear(job.Block.W[decoder.Gate].Row(3))
-	clear(job.Block.W[decoder.Down].Row(5))
-	job.Block.AttnNorm[7] = 0 // a dead input of q, k and v
-	for i := range job.In.Len() {
-		w := job.In.(windows).window(i)
-		for r := range w.Rows {
-			w.Row(r)[5] = 0
-		}
-	}
-	o := DefaultOptions()
-	o.Grid, o.Group = GridSymmetric, 32
-	res, err := PruneBlock(t.Context(), job, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for l := range res.Layers {
-		for _, v := range res.Layers[l].Weights.Data {
-			if v != v {
-				t.Fatalf("%s holds a NaN", decoder.Linear(l))
-			}
-		}
-	}
-}
-
 func TestPruneBlockHonoursCancellation(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	job := randomJob(t, 1, 1)

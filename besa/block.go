@@ -181,6 +181,9 @@ func (s *session) collect(ctx context.Context) error {
 		if err := s.Engine.Forward(s.Block, x, s.acts); err != nil {
 			return err
 		}
+		if err := checkStates(x, s.acts.Out); err != nil {
+			return fmt.Errorf("calibration window %d: %w", i, err)
+		}
 		for l, first := range inputOf {
 			if decoder.Linear(l) != first {
 				continue

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"besa/internal/decoder"
-	"besa/internal/kernel"
 )
 
 // needsHessians says whether the method weighs errors by the inputs'
@@ -35,12 +34,12 @@ func (s *session) factorize() error {
 // final choice of the baselines, the start of BESA's allocation.
 func (s *session) choose(l decoder.Linear, norms []float32, sparsity float64) (err error) {
 	w := s.Block.W[l]
+	if err := checkWeights(w, s.opts.Grid); err != nil {
+		return err
+	}
 	s.prune[l] = uniformCounts(w.Rows, w.Cols, sparsity)
 	switch {
 	case s.opts.Method == MethodSparseGPT:
-		if err := finite(w); err != nil {
-			return err
-		}
 		keep := sparseGPT(s.pool, w, s.factor[l], sparsity, s.opts.Pattern, sweepWidth)
 		s.rank[l], s.prune[l], err = selection(s.pool, keep, w.Rows, w.Cols)
 		return err
@@ -55,16 +54,4 @@ func (s *session) choose(l decoder.Linear, norms []float32, sparsity float64) (e
 	}
 	s.rank[l], err = Rank(s.pool, w, norms)
 	return err
-}
-
-// finite refuses weights that are NaN or infinite.
-func finite(w kernel.Mat[float32]) error {
-	for i := range w.Rows {
-		for j, v := range w.Row(i) {
-			if v-v != 0 {
-				return fmt.Errorf("weight in row %d, column %d is %v", i, j, v)
-			}
-		}
-	}
-	return nil
 }

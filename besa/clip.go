@@ -204,6 +204,9 @@ func (c *clipping) searchSteps(p *kernel.Pool, w kernel.Mat[float32], norms []fl
 				lo, hi := c.span(g)
 				k := i*c.groups + g
 				h, widest := bestStep(w.Row(i)[lo:hi], weight[lo:hi])
+				if h == 0 { // every input is dead, or every survivor zero: plain squared error
+					h, widest = bestStep(w.Row(i)[lo:hi], survivors(weight[lo:hi], rank.Row(i)[lo:hi], prune[i]))
+				}
 				c.top[k] = float32(math.Copysign(float64(widest*headroom/zeroCode), float64(h)))
 				c.raw[upper][k] = clipInit
 				if gamma := h / c.top[k]; gamma < sigmoid(clipInit) {
@@ -212,6 +215,17 @@ func (c *clipping) searchSteps(p *kernel.Pool, w kernel.Mat[float32], norms []fl
 			}
 		}
 	})
+}
+
+// survivors sets weight to 1 for what is kept and to 0 for what is pruned.
+func survivors(weight []float32, rank []uint16, prune int) []float32 {
+	for j, r := range rank {
+		weight[j] = 0
+		if int(r) >= prune {
+			weight[j] = 1
+		}
+	}
+	return weight
 }
 
 // bestStep tries steps of both signs from the one that reaches the widest

@@ -52,6 +52,9 @@ func (c *clipping) stored() (steps []uint16, zeros []uint8) {
 func (s *session) handOver(ctx context.Context, res *Result) error {
 	var diff, norm float64
 	err := Advance(ctx, s.Engine, &s.masked, s.acts, s.In, func(i int, out kernel.Mat[float32]) error {
+		if t, c := notFinite(out); t >= 0 {
+			return fmt.Errorf("calibration window %d: %w: the pruned block's output is %v at token %d, channel %d", i, ErrNotFinite, out.Row(t)[c], t, c)
+		}
 		ref, err := s.Ref.Load(i)
 		if err != nil {
 			return err

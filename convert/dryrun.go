@@ -58,6 +58,9 @@ func DryRun(ctx context.Context, o Options) (p *Plan, err error) {
 	defer func() { err = errors.Join(err, r.close(nil)) }()
 	defer limitHeap(r.Memory)()
 	r.dry = true
+	if err := r.checkWeights(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.calibrate(ctx); err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	if r.journal, err = lockJournal(r.Output); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{r.calibrate, r.resume, r.checkRoom, r.prune, r.assemble} {
+	for _, step := range []func(context.Context) error{r.checkWeights, r.calibrate, r.resume, r.checkRoom, r.prune, r.assemble} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -74,6 +74,9 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	r.report.PeakRSS, r.report.PeakAnonymous = meter.peaks()
 	return &r.report, nil
 }
+
+// checkWeights finds a damaged model before the work, not in its middle.
+func (r *runner) checkWeights(ctx context.Context) error { return r.model.CheckFinite(ctx, r.pool) }
 
 // runner is the state of one conversion.
 type runner struct {
