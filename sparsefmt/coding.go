@@ -29,6 +29,7 @@ const (
 // codingSpec is what the rest of the package needs to know about a coding.
 type codingSpec struct {
 	name    string
+	since   uint32 // the first format version that has it
 	typ     gguf.Type
 	nibbles bool   // 4-bit codes in two planes
 	bytes   int    // of a survivor, where it is not a nibble
@@ -39,11 +40,11 @@ type codingSpec struct {
 }
 
 var codingSpecs = [...]codingSpec{
-	CodingQ4Sym:  {name: "q4_sym", typ: gguf.Q4_0, nibbles: true, scaled: true, pruned: 8},
-	CodingQ4Asym: {name: "q4_asym", typ: gguf.Q4_1, nibbles: true, scaled: true, zeros: true},
-	CodingF16:    {name: "f16", typ: gguf.F16, bytes: 2, expMask: f16ExpMask},
-	CodingBF16:   {name: "bf16", typ: gguf.BF16, bytes: 2, expMask: bf16ExpMask},
-	CodingQ8Sym:  {name: "q8_sym", typ: gguf.Q8_0, bytes: 1, scaled: true},
+	CodingQ4Sym:  {name: "q4_sym", since: 1, typ: gguf.Q4_0, nibbles: true, scaled: true, pruned: 8},
+	CodingQ4Asym: {name: "q4_asym", since: 1, typ: gguf.Q4_1, nibbles: true, scaled: true, zeros: true},
+	CodingF16:    {name: "f16", since: 1, typ: gguf.F16, bytes: 2, expMask: f16ExpMask},
+	CodingBF16:   {name: "bf16", since: 1, typ: gguf.BF16, bytes: 2, expMask: bf16ExpMask},
+	CodingQ8Sym:  {name: "q8_sym", since: 2, typ: gguf.Q8_0, bytes: 1, scaled: true},
 }
 
 // Exponent bits of the 16-bit float types: all of them set means Inf or NaN.

@@ -28,7 +28,7 @@ var le = binary.LittleEndian
 
 // fileCases are those that the header and the table show: Open fails.
 var fileCases = []brokenFile{
-	{rule: RuleVersion, name: "newer", err: ErrVersion, part: "format version 2", change: func(s *surgery) { s.set(keyVersion, uint32(2)) }},
+	{rule: RuleVersion, name: "newer", err: ErrVersion, part: "format version 3", change: func(s *surgery) { s.set(keyVersion, uint32(3)) }},
 	{rule: RuleVersion, name: "zero", err: ErrMalformed, part: "format version 0", change: func(s *surgery) { s.set(keyVersion, uint32(0)) }},
 	{rule: RuleVersion, name: "type", err: ErrMalformed, part: "not uint32", change: func(s *surgery) { s.set(keyVersion, uint64(1)) }},
 	{rule: RuleLayout, name: "newer", err: ErrVersion, part: `layout "dense"`, change: func(s *surgery) { s.set(keyLayout, "dense") }},

@@ -147,7 +147,7 @@ func (p *plan) metadata(ctx context.Context) ([]gguf.KV, error) {
 	if at < 0 {
 		at = len(kvs)
 	}
-	kvs = slices.Insert(kvs, at, gguf.MustKV(keyVersion, uint32(FormatVersion)), gguf.MustKV(keyLayout, p.opts.Layout.String()))
+	kvs = slices.Insert(kvs, at, gguf.MustKV(keyVersion, leastVersion(p.table)), gguf.MustKV(keyLayout, p.opts.Layout.String()))
 	for _, kv := range p.opts.Provenance {
 		if !strings.HasPrefix(kv.Key, ownPrefix) || IsReserved(kv.Key) || has[kv.Key] {
 			return nil, fmt.Errorf("%w: %q cannot be a provenance key", ErrUnsupported, kv.Key)
@@ -178,6 +178,15 @@ func (p *plan) metadata(ctx context.Context) ([]gguf.KV, error) {
 	}
 	kvs[len(kvs)-1] = gguf.MustKV(keyHeaderSum, newHeaderSum(kvs, tensors, align))
 	return kvs, nil
+}
+
+// leastVersion is the oldest format version that has all of these codings.
+func leastVersion(table []TensorInfo) uint32 {
+	v := uint32(1)
+	for _, t := range table {
+		v = max(v, t.Coding.spec().since)
+	}
+	return v
 }
 
 // denseSums hashes the tensors that are copied, and lists the checksums of all

@@ -14,11 +14,11 @@
 // # Blob
 //
 // A pruned tensor NAME of rows × cols weights is stored as an I8 tensor
-// NAME.besa, a blob of T = ceil(rows/16) tiles of 16 rows:
+// NAME.besa, in the plain layout a blob of T = ceil(rows/16) tiles of 16 rows:
 //
 //	 0 "BESA"                           4 bytes
 //	 4 layout = 1                       u8
-//	 5 coding                           u8   1 q4_sym, 2 q4_asym, 3 f16, 4 bf16
+//	 5 coding                           u8   1 q4_sym, 2 q4_asym, 3 f16, 4 bf16, 5 q8_sym
 //	 6 group                            u16  weights per scale: 32, 64, 128, or 0
 //	 8 cols                             u32
 //	12 rows                             u32
@@ -45,8 +45,37 @@
 // kernel runs such a pair together. Each plane's position advances by the
 // popcount of the masks, and the high plane can be used in place as 16·code.
 // The encoder divides the rows so that the planes have nearly the same length
-// (docs/decisions/0002-plain-layout-tiles.md has the arithmetic). 16-bit tiles
-// have masks in row order and a stream of u16 values.
+// (docs/decisions/0002-plain-layout-tiles.md has the arithmetic). Tiles
+// of the other codings have masks in row order and a stream of u16 values or
+// signed bytes.
+//
+// # Packed layout
+//
+// The same content, entropy-coded in K chunks of C tiles, each decodable on its
+// own:
+//
+//	 0 header as above, layout = 2      32 bytes
+//	32 C                                u32
+//	36 0                                u32
+//	40 checksums of the chunks          K × u64, XXH3
+//	   sizes of the chunks              K × u32
+//	   chunk 0 … chunk K-1
+//
+// A chunk is a sequence of sections, whose lengths follow from what came before:
+//
+//	halves       as above
+//	classes      u8 per column, 0 to 15
+//	masks        one section per class: for every strip of 8 rows, a byte per
+//	             column of that class
+//	scales       all low bytes, all high bytes
+//	zeros        as above
+//	survivors    the tiles' streams; 16-bit values as low and high bytes
+//
+// A section is stored in blocks of 128 KiB, each raw, as one repeated byte, or
+// Huffman-coded as in RFC 8878 (Zstandard), 4.2: a tree description, then four
+// streams. Columns that are about as dense share a class, and so a code: that
+// is the context of a mask byte. Both nibble planes are coded together, a byte
+// being a pair of survivors.
 //
 // # Trust
 //

@@ -86,7 +86,7 @@ func checkKeys(g *gguf.File) (Layout, error) {
 	switch v := binary.LittleEndian.Uint32(kv.Raw); {
 	case v > FormatVersion:
 		return 0, &RuleError{Rule: RuleVersion, Detail: fmt.Sprintf("format version %d, this reader knows %d", v, FormatVersion), Err: ErrVersion}
-	case v != FormatVersion:
+	case v == 0:
 		return 0, broken(RuleVersion, "format version %d does not exist", v)
 	}
 	name, ok := g.String(keyLayout)
@@ -131,6 +131,7 @@ func (s keySpec) check(g *gguf.File) error {
 
 // readTable returns the rows of the tensor table; checkKeys has passed.
 func readTable(g *gguf.File) ([]TensorInfo, error) {
+	version, _ := g.Uint(keyVersion)
 	names, _ := g.Strings(keyName)
 	rows := make([]TensorInfo, len(names))
 	columns := map[string][]uint64{}
@@ -160,6 +161,9 @@ func readTable(g *gguf.File) ([]TensorInfo, error) {
 		r.BlobSum, r.ExpandedSum = columns[keyBlobSum][i], columns[keyExpandedSum][i]
 		if err := r.Validate(); err != nil {
 			return nil, inTensor(r.Name, err)
+		}
+		if since := uint64(r.Coding.spec().since); since > version {
+			return nil, inTensor(r.Name, broken(RuleShape, "coding %v came with format version %d, the file has %d", r.Coding, since, version))
 		}
 		if t := gguf.Type(columns[keyType][i]); t != r.Type() {
 			return nil, inTensor(r.Name, broken(RuleShape, "%v expands to %v, the table says %v", r.Coding, r.Type(), t))

@@ -2,9 +2,9 @@ package sparsefmt
 
 // Numbers that the specification fixes (SPEC.md, sections 3 and 5).
 const (
-	// FormatVersion is what this package writes to besa.format.version, and
-	// the newest version it reads.
-	FormatVersion = 1
+	// FormatVersion is the newest version of besa.format.version that this
+	// package reads. It writes the oldest that has the codings of a file.
+	FormatVersion = 2
 	// Suffix turns the name of a pruned tensor into the name of its blob.
 	Suffix = ".besa"
 	// MaxName is the longest name of a pruned tensor, in bytes: GGUF's 63

@@ -17,6 +17,11 @@ const chunkWeights = 1 << 20
 // row. The bytes depend on the blob alone. The blob must be valid, which is
 // checked; ErrUnsupported where rows are too long for the packed layout.
 func Pack(blob []byte, info TensorInfo) ([]byte, TensorInfo, error) {
+	return packChunks(blob, info, chunkWeights)
+}
+
+// packChunks is Pack with another number of weights in a chunk.
+func packChunks(blob []byte, info TensorInfo, weights int) ([]byte, TensorInfo, error) {
 	r, err := NewReader(blob, info)
 	if err == nil {
 		err = r.Check()
@@ -29,7 +34,7 @@ func Pack(blob []byte, info TensorInfo) ([]byte, TensorInfo, error) {
 		return nil, TensorInfo{}, fmt.Errorf("tensor %q: %w: the packed layout has at most %d columns, not %d",
 			info.Name, ErrUnsupported, MaxChunk/TileRows, r.cols)
 	}
-	tiles := min(r.tiles, max(1, chunkWeights/(TileRows*r.cols)))
+	tiles := min(r.tiles, max(1, weights/(TileRows*r.cols)))
 	tiles = ceilDiv(r.tiles, ceilDiv(r.tiles, tiles)) // chunks of equal height
 	chunks := make([][]byte, ceilDiv(r.tiles, tiles))
 	err = parallel(len(chunks), func(k int) error {

@@ -19,7 +19,11 @@ var update = flag.Bool("update", false, "rewrite the test vectors and their tabl
 const (
 	vectorFile       = "testdata/vector.sparse.gguf"
 	packedVectorFile = "testdata/vector-packed.sparse.gguf"
+	chunksVectorFile = "testdata/vector-chunks.sparse.gguf"
+	oldVectorFile    = "testdata/vector-v1.sparse.gguf" // as the first release wrote it
 )
+
+var vectorFiles = []string{vectorFile, packedVectorFile, chunksVectorFile, oldVectorFile}
 
 // specTable returns the cells of the table in SPEC.md whose header line
 // begins with the given columns, without code marks.
@@ -82,10 +86,10 @@ func TestSpecKeys(t *testing.T) {
 func TestSpecCodings(t *testing.T) {
 	var spec, code []string
 	for _, row := range specTable(t, "coding", "name", "survivor") {
-		spec = append(spec, strings.Join([]string{row[0], row[1], row[5], row[6]}, " "))
+		spec = append(spec, strings.Join([]string{row[0], row[1], row[5], row[6], row[7]}, " "))
 	}
 	for _, c := range Codings() {
-		code = append(code, fmt.Sprint(uint8(c), " ", c, " ", c.Type(), " ", uint32(c.Type())))
+		code = append(code, fmt.Sprint(uint8(c), " ", c, " ", c.Type(), " ", uint32(c.Type()), " version ", c.spec().since))
 		if back, err := ParseCoding(c.String()); err != nil || back != c {
 			t.Errorf("ParseCoding(%v) is %v, %v", c, back, err)
 		}
@@ -147,38 +151,130 @@ func TestSpecHeader(t *testing.T) {
 	}
 }
 
+func TestSpecLayouts(t *testing.T) {
+	var spec, code []string
+	for _, row := range specTable(t, "layout", "number") {
+		spec = append(spec, row[0]+" "+row[1])
+	}
+	for l := LayoutPlain; l <= LayoutPacked; l++ {
+		code = append(code, fmt.Sprint(l, " ", uint8(l)))
+	}
+	compareLines(t, "layouts", spec, code)
+}
+
+func TestSpecBlockModes(t *testing.T) {
+	var spec []string
+	for _, row := range specTable(t, "mode", "name") {
+		spec = append(spec, row[1]+" "+row[0])
+	}
+	compareLines(t, "modes", spec, []string{fmt.Sprint("raw ", modeRaw), fmt.Sprint("repeat ", modeRepeat), fmt.Sprint("huffman ", modeHuffman)})
+	text := string(mustRead(t, "SPEC.md"))
+	for _, number := range []string{fmt.Sprintf("⌈n/%d⌉ *blocks*", blockBytes), fmt.Sprintf("for blocks of %d bytes or more", leastHuffman), fmt.Sprintf("*class*, 0 to %d", maxClasses-1)} {
+		if !strings.Contains(text, number) {
+			t.Errorf("SPEC.md does not say %q", number)
+		}
+	}
+}
+
+// TestSpecVersions: a file has the least version that has its codings, and the
+// version decides what it may hold.
+func TestSpecVersions(t *testing.T) {
+	var newest string
+	for _, row := range specTable(t, "version", "has") {
+		newest = row[0]
+	}
+	if newest != fmt.Sprint(FormatVersion) {
+		t.Errorf("SPEC.md knows version %s, the code %d", newest, FormatVersion)
+	}
+	for _, c := range Codings() {
+		if got := leastVersion([]TensorInfo{{Coding: CodingQ4Sym}, {Coding: c}}); got != c.spec().since {
+			t.Errorf("%v is written as version %d, want %d", c, got, c.spec().since)
+		}
+	}
+	for path, want := range map[string]uint64{vectorFile: 2, packedVectorFile: 2, oldVectorFile: 1} {
+		if got, _ := mustOpen(t, path).GGUF().Uint(keyVersion); got != want {
+			t.Errorf("%s has version %d, want %d", path, got, want)
+		}
+	}
+}
+
 // TestSpecVectors checks that the committed files still expand to what the
 // specification promises, and that this package still writes the same bytes.
 func TestSpecVectors(t *testing.T) {
-	files := []string{vectorFile, packedVectorFile}
+	fresh := map[string]string{chunksVectorFile: chunksVector(t)}
+	_, fresh[vectorFile] = newTestModel().sparseAs(t, LayoutPlain)
+	_, fresh[packedVectorFile] = newTestModel().sparseAs(t, LayoutPacked)
 	var rows []string
-	var expanded string
-	for i, layout := range []Layout{LayoutPlain, LayoutPacked} {
-		_, fresh := newTestModel().sparseAs(t, layout)
-		if *update {
-			if err := os.WriteFile(files[i], mustRead(t, fresh), 0o644); err != nil {
-				t.Fatal(err)
+	expanded := map[string]string{}
+	for _, file := range vectorFiles {
+		if path, ok := fresh[file]; ok {
+			if *update {
+				if err := os.WriteFile(file, mustRead(t, path), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if sha(t, path) != sha(t, file) {
+				t.Errorf("the file that Create writes differs from %s", file)
 			}
 		}
-		if sha(t, fresh) != sha(t, files[i]) {
-			t.Errorf("the file that Create writes differs from %s", files[i])
-		}
-		if _, err := Verify(context.Background(), files[i]); err != nil {
+		if _, err := Verify(context.Background(), file); err != nil {
 			t.Error(err)
 		}
 		out := filepath.Join(t.TempDir(), "expanded.gguf")
-		if err := mustOpen(t, files[i]).ExpandTo(context.Background(), out, nil); err != nil {
+		if err := mustOpen(t, file).ExpandTo(context.Background(), out, nil); err != nil {
 			t.Fatal(err)
 		}
-		if i > 0 && sha(t, out) != sha(t, expanded) {
-			t.Error("the layouts expand to different files")
-		}
-		expanded = out
-		rows = append(rows, fmt.Sprintf("| `%s` | %d | `%s` |", files[i], len(mustRead(t, files[i])), sha(t, files[i])))
+		expanded[file] = sha(t, out)
+		rows = append(rows, fmt.Sprintf("| `%s` | %d | `%s` | %d | `%s` |", file, len(mustRead(t, file)), sha(t, file), len(mustRead(t, out)), sha(t, out)))
 	}
-	rows = append(rows, fmt.Sprintf("| its expansion | %d | `%s` |", len(mustRead(t, expanded)), sha(t, expanded)))
+	if expanded[vectorFile] != expanded[packedVectorFile] {
+		t.Error("the layouts expand to different files")
+	}
 	checkSpecRows(t, "| file | bytes |", rows)
-	checkSpecRows(t, "| tensor | coding |", vectorRows(t, files))
+	checkSpecRows(t, "| tensor | coding |", vectorRows(t, []string{vectorFile, packedVectorFile}))
+}
+
+// chunksVector writes a file whose blobs have several chunks, sections of
+// several blocks, and every mode of a block.
+func chunksVector(t *testing.T) string {
+	t.Helper()
+	s := &testModel{data: map[string][]byte{}, pruned: map[string]*Matrix{}, kvs: []gguf.KV{gguf.MustKV("general.architecture", "llama")}}
+	s.add("chunks", []uint64{96, 120}, &Matrix{Coding: CodingQ4Asym, Group: 64})
+	s.add("values", []uint64{65, 40}, &Matrix{Coding: CodingF16})
+	s.add("blocks", []uint64{512, 300}, &Matrix{Coding: CodingQ8Sym, Group: 128})
+	blocks := s.pruned["blocks"]
+	for i := range blocks.Mask {
+		blocks.Mask[i] = 1<<64 - 1
+	}
+	for i := range blocks.Codes {
+		blocks.Codes[i] = uint8(i / (1 << 17) * (i % 7 * i % 5))
+	}
+	weights := map[string]int{"chunks": 3 * TileRows * 96, "values": 1, "blocks": 1 << 20}
+	blobs := map[string]Blob{}
+	for name, b := range s.blobs(t) {
+		data, err := b.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		packed, info, err := packChunks(data, b.Info, weights[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := NewPacked(packed, info)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := map[string]int{"chunks": 3, "values": 3, "blocks": 1}[name]; len(p.chunks) != want {
+			t.Errorf("%s has %d chunks, want %d", name, len(p.chunks), want)
+		}
+		blobs[name] = BlobOf(info, packed)
+	}
+	src, dir := s.opened(t)
+	path := filepath.Join(dir, "chunks.gguf")
+	if err := Create(context.Background(), path, src, blobs, CreateOptions{Layout: LayoutPacked, keepBlobs: true}); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // vectorRows describes the pruned tensors of the vectors.

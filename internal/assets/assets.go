@@ -15,6 +15,8 @@ const (
 	Llama = "llama"
 	// SmolLM2 is a LLaMA-architecture model of 135 million parameters, Q4_1.
 	SmolLM2 = "smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+	// Python is a folder of Python packages, numpy and gguf, for PYTHONPATH.
+	Python = "python"
 	// Perplexity is llama.cpp's llama-perplexity; only fetch-assets.sh --tools
 	// provides it, so ask with [Lookup].
 	Perplexity = "tools/llama-perplexity"

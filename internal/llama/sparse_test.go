@@ -213,3 +213,19 @@ func TestCorruptSparseIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestStockRefusesSparse: llama.cpp, given a sparse file as it is, says what it
+// lacks, and goes on.
+func TestStockRefusesSparse(t *testing.T) {
+	sparse, dense := sparseDemo(t)
+	m, err := Load(t.Context(), dense, Options{Library: assets.Path(t, assets.Llama)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	err = (&Model{path: sparse}).loadFile()
+	if err == nil || !strings.Contains(err.Error(), "llama.cpp says") || !strings.Contains(err.Error(), "tensor") {
+		t.Errorf("stock llama.cpp says %v", err)
+	}
+	promptLogits(t, m)
+}
