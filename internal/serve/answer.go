@@ -3,6 +3,8 @@ package serve
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -130,9 +132,12 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, into any, check
 	writeJSON(w, http.StatusOK, a)
 }
 
+// errGone means that a client takes no more of its answer.
+var errGone = errors.New("the client is gone")
+
 // logFailure records errors whose text clients do not get.
 func (s *Server) logFailure(err error) {
-	if err != nil && asAPIError(err).status == http.StatusInternalServerError {
+	if err != nil && !errors.Is(err, errGone) && asAPIError(err).status == http.StatusInternalServerError {
 		s.o.Log.Error("generation failed", "error", err)
 	}
 }
@@ -225,8 +230,12 @@ func (st *stream) event(v any) error {
 // write sends bytes at once; a client that does not take them in time is gone.
 func (st *stream) write(b []byte) error {
 	_ = st.control.SetWriteDeadline(time.Now().Add(writeTime)) // not every writer has deadlines
-	if _, err := st.w.Write(b); err != nil {
-		return err
+	_, err := st.w.Write(b)
+	if err == nil {
+		err = st.control.Flush()
 	}
-	return st.control.Flush()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errGone, err)
+	}
+	return nil
 }

@@ -480,12 +480,13 @@ func TestRunCutsShort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	_, _ = io.Copy(io.Discard, resp.Body) // ends, one way or the other
+	if _, body := answerOf(t, resp); !strings.Contains(body, `"code":"shutting_down"`) || strings.Contains(body, "[DONE]") {
+		t.Errorf("ends without a word: %.300s", body)
+	}
 }
 
 // FuzzRequests sends bodies; whatever they hold, the answer is JSON.

@@ -41,6 +41,8 @@ const (
 	bodyTime   = 30 * time.Second // to send its body
 	writeTime  = 30 * time.Second // to take a piece of the answer
 	idleTime   = 2 * time.Minute  // between requests
+
+	farewellTime = 2 * time.Second // to take the error that ends a request at shutdown
 )
 
 // Server answers requests.
@@ -99,11 +101,16 @@ func (s *Server) Run(ctx context.Context, l net.Listener, grace time.Duration) e
 	patience, stop := context.WithTimeout(base, grace)
 	defer stop()
 	err := h.Shutdown(patience)
-	if errors.Is(err, context.DeadlineExceeded) {
-		cancel() // the handlers notice
-		err = h.Close()
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
 	}
-	return err
+	cancel() // the handlers notice, and say so to their clients
+	farewell, stop := context.WithTimeout(context.WithoutCancel(ctx), farewellTime)
+	defer stop()
+	if h.Shutdown(farewell) == nil {
+		return nil
+	}
+	return h.Close()
 }
 
 // only answers other methods with an error.
