@@ -23,8 +23,8 @@ const (
 // Precisions lists them in the order in which they are offered.
 var Precisions = []Precision{PrecisionAuto, PrecisionFP32, PrecisionBF16}
 
-// resolve decides what auto is on this machine. It may be bf16 because that
-// costs less than 0.3 % of perplexity, as docs/results.md shows.
+// resolve decides what auto is on this machine. docs/results.md shows
+// what bf16 costs in perplexity: nothing beyond the noise of learning so far.
 func (p Precision) resolve() (Precision, error) {
 	switch p {
 	case PrecisionFP32, PrecisionBF16:
