@@ -19,7 +19,7 @@ row() { # name file seconds bits sparsity
 run() { # name flags…
   local name=$1 out="$work/${1// /_}.sparse.gguf" report
   shift
-  report=$("$besa" convert --quiet --json --force --calib "$calib" --calib-samples 32 --calib-len 512 "${threads[@]}" "$@" "$model" -o "$out")
+  report=$("$besa" convert --quiet --json --force --precision fp32 --calib "$calib" --calib-samples 32 --calib-len 512 "${threads[@]}" "$@" "$model" -o "$out")
   printf "%s" "$report" >"${out%.sparse.gguf}.json"
   row "$name" "$out" "$(field seconds <<<"$report")" "$(field bits_per_weight <<<"$report")" "$(field sparsity <<<"$report")"
 }
@@ -29,11 +29,15 @@ echo '| --- | --- | --- | --- | --- | --- | --- |'
 row dense "$model" - - -
 run magnitude --calib-stride 11008 --method magnitude
 run wanda --calib-stride 11008 --method wanda
+run sparsegpt --calib-stride 11008 --method sparsegpt
 run besa --calib-stride 11008
 run 'joint wanda' --calib-stride 11008 --method wanda --joint-q4
+run 'joint sparsegpt' --calib-stride 11008 --method sparsegpt --joint-q4
 run 'joint besa' --calib-stride 11008 --joint-q4
 run 'joint besa asymmetric' --calib-stride 11008 --joint-q4 --grid asymmetric
 for seed in ${SEEDS:-}; do
+  run "wanda seed $seed" --seed "$seed" --method wanda
+  run "sparsegpt seed $seed" --seed "$seed" --method sparsegpt
   run "besa seed $seed" --seed "$seed"
   run "joint besa seed $seed" --seed "$seed" --joint-q4
 done
