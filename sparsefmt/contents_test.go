@@ -158,8 +158,8 @@ func expandIsSafe(t *testing.T, f *File, rule Rule) {
 func expandedSHA(t *testing.T) string {
 	t.Helper()
 	for _, row := range specTable(t, "file", "bytes") {
-		if row[0] == "its expansion" {
-			return row[2]
+		if row[0] == vectorFile {
+			return row[4]
 		}
 	}
 	t.Fatal("SPEC.md does not give the hash of the expansion")

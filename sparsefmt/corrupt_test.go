@@ -66,6 +66,7 @@ var fileCases = []brokenFile{
 	{rule: RuleNames, name: "blob_dims", err: ErrMalformed, part: "shape [72 2]", change: func(s *surgery) { s.retype(tinyName, gguf.I8, 72, 2) }},
 	{rule: RuleShape, name: "coding", err: ErrMalformed, part: "coding(9)", change: func(s *surgery) { s.put32(keyCoding, 0, 9) }},
 	{rule: RuleShape, name: "coding_wide", err: ErrMalformed, part: "coding(0)", change: func(s *surgery) { s.put32(keyCoding, 0, 257) }},
+	{rule: RuleShape, name: "newer_coding", err: ErrMalformed, part: "coding q8_sym came with format version 2, the file has 1", change: func(s *surgery) { s.set(keyVersion, uint32(1)) }},
 	{rule: RuleShape, name: "type", err: ErrMalformed, part: "expands to Q4_0", change: func(s *surgery) { s.put32(keyType, 0, 3) }},
 	{rule: RuleShape, name: "group", err: ErrMalformed, part: "group size 48", change: func(s *surgery) { s.put32(keyGroup, 0, 48) }},
 	{rule: RuleShape, name: "group_of_values", err: ErrMalformed, part: "must be 0", change: func(s *surgery) { s.put32(keyGroup, 2, 64) }},
