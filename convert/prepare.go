@@ -23,7 +23,7 @@ func (r *runner) calibrate(ctx context.Context) error {
 	}
 	tok, err := tokenizer.New(r.model.File())
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", r.Input, err)
 	}
 	if r.Calibration.Path == "" {
 		err = r.writeOwn(ctx, tok)

@@ -116,6 +116,9 @@ func validate(path string) (sparse bool, err error) {
 		return false, err
 	}
 	defer f.Close()
+	if err := tokenizer.CheckFile(f); err != nil {
+		return false, fmt.Errorf("%s: %w", path, err)
+	}
 	_, err = tokenizer.New(f)
 	if err != nil && !errors.Is(err, tokenizer.ErrUnsupported) {
 		return false, fmt.Errorf("%s: %w", path, err)

@@ -16,6 +16,7 @@ import (
 	"besa/gguf"
 	"besa/internal/decoder"
 	"besa/internal/kernel"
+	"besa/internal/tokenizer"
 	"besa/sparsefmt"
 )
 
@@ -92,7 +93,10 @@ func (m *Model) inspect() error {
 	if err := m.Config.Validate(); err != nil {
 		return err
 	}
-	return m.checkTensors()
+	if err := m.checkTensors(); err != nil {
+		return err
+	}
+	return tokenizer.CheckFile(m.file)
 }
 
 // ropeFactors reads LLaMA 3's per-frequency divisors where the file has them.
