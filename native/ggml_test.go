@@ -2,7 +2,6 @@ package native
 
 import (
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"testing"
 	"unsafe"
@@ -101,5 +100,3 @@ func median(v []float64) float64 {
 	s := slices.Sorted(slices.Values(v))
 	return s[len(s)/2]
 }
-
-var _ = filepath.Join

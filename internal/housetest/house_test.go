@@ -38,9 +38,9 @@ var mayImport = map[string][]string{
 	"internal/linalg":         {"internal/kernel"},
 	"internal/corpus":         {},
 	"internal/mount":          {},
-	"native":                  {"gguf", "sparsefmt"}, // its tests compare with the format
 	"scripts/bench-model":     {"gguf", "sparsefmt"},
 	"scripts/cut-model":       {"gguf"},
+	"native":                  {"gguf", "sparsefmt", "internal/llama"}, // its tests: the format, models in llama.cpp
 	"internal/libffi":         {},
 	"internal/demomodel":      {"gguf"}, // its test reads the model
 	"internal/housetest":      {},

@@ -20,10 +20,21 @@
  */
 static const double least_sparsity = 0.25;
 
+/*
+ * Encoded tensors lie one after the other in an arena of large pages: with
+ * 4 KiB pages a product spends a quarter of its time on address translation.
+ */
+struct arena {
+    char *base;
+    size_t capacity; /* address space to reserve */
+    size_t size, used;
+};
+
 struct buffer {
     char *base;
     size_t size;
     struct weight *weights;
+    struct arena arena;
 };
 
 static struct ggml_buft *our_type(void);
@@ -42,7 +53,6 @@ static size_t get_alignment(struct ggml_buft *buft) {
 static void weight_clear(struct weight *w) {
     if (w->state != WEIGHT_EMPTY) stats_count(w, ggml.nbytes(&w->shadow), -1);
     if (w->state == WEIGHT_SPARSE && w->offer) offer_release(w->offer);
-    if (w->state == WEIGHT_SPARSE && !w->offer) munmap((void *)w->plain.blob, w->mapped);
     if (w->state == WEIGHT_STOCK) ggml.buffer_free(w->shadow.buffer);
     w->state = WEIGHT_EMPTY;
     w->offer = NULL;
@@ -57,6 +67,7 @@ static void free_buffer(struct ggml_buffer *buffer) {
         free(w);
     }
     munmap(b->base, b->size);
+    if (b->arena.size) munmap(b->arena.base, b->arena.size);
     free(b);
 }
 
@@ -90,6 +101,7 @@ static void keep_raw(struct weight *w, struct ggml_tensor *tensor, const void *d
 
 /* Hands the data to the first of ggml's extra buffer types that multiplies this tensor. */
 static bool give_to_stock(struct weight *w, const struct ggml_tensor *tensor, const void *data) {
+    if (!ggml.extra_buffer_types) return false;
     struct cxx_vector *types = ggml.extra_buffer_types();
     for (struct ggml_buft **it = types->begin; it != types->end; it++) {
         struct ggml_buft *stock = *it;
@@ -138,33 +150,46 @@ static uint32_t coding_of(int32_t type) {
     return 0;
 }
 
-/* Encodes the data if it is sparse enough. */
-static bool encode(struct weight *w, const struct ggml_tensor *t, const void *data) {
+/* Zeroed memory of so many bytes, aligned to 64; arena_keep keeps the first of them. */
+static void *arena_tail(struct arena *a, uint64_t bytes) {
+    enum { LARGE_PAGE = 2 << 20 };
+    if (!a->size) {
+        void *m = mmap(NULL, a->capacity + LARGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (m == MAP_FAILED) return NULL;
+        a->base = m;
+        a->size = a->capacity + LARGE_PAGE;
+        a->used = (LARGE_PAGE - (uintptr_t)m % LARGE_PAGE) % LARGE_PAGE;
+        madvise(a->base + a->used, a->size - a->used, MADV_HUGEPAGE); /* without it: slower, not wrong */
+    }
+    return bytes <= a->size - a->used ? a->base + a->used : NULL;
+}
+
+static void arena_keep(struct arena *a, uint64_t bytes) { a->used += align64(bytes); }
+
+/* Encodes the data if it is sparse enough. A tensor that is written again leaves its old place unused. */
+static bool encode(struct arena *arena, struct weight *w, const struct ggml_tensor *t, const void *data) {
     uint32_t coding = coding_of(t->type), rows = (uint32_t)t->ne[1], cols = (uint32_t)t->ne[0];
     if (!coding) return false;
     struct survey s = matrix_survey(data, coding, rows, cols);
     double sparsity = 1 - (double)s.survivors / ((double)rows * (double)cols);
     if (!s.finite || sparsity < least_sparsity) return false;
     uint64_t bound = matrix_encoded_bound(coding, rows, cols, s.group);
-    if (bound > MAX_BLOB) return false;
-    void *blob = mmap(NULL, bound, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (blob == MAP_FAILED) return false;
+    void *blob = bound <= MAX_BLOB ? arena_tail(arena, bound) : NULL;
+    if (!blob) return false;
     uint64_t bytes = matrix_encode(data, coding, rows, cols, s.group, blob);
     const char *wrong = plain_open(&w->plain, blob, bytes);
     if (wrong) { /* cannot happen; costs one pass at load */
         besa_log("tensor %s: %s", t->name, wrong);
-        munmap(blob, bound);
+        arena->used = arena->size;
         return false;
     }
-    w->mapped = (bytes + 4095) & ~UINT64_C(4095);
-    if (w->mapped < bound) munmap((char *)blob + w->mapped, bound - w->mapped);
-    mprotect(blob, w->mapped, PROT_READ);
+    arena_keep(arena, bytes);
     w->state = WEIGHT_SPARSE;
     return true;
 }
 
 static void set_tensor(struct ggml_buffer *buffer, struct ggml_tensor *tensor, const void *data, size_t offset, size_t size) {
-    (void)buffer;
+    struct arena *arena = &((struct buffer *)buffer->context)->arena;
     struct weight *w = tensor->extra;
     if (!w) {
         besa_log("tensor %s: views of weights cannot be written", tensor->name);
@@ -182,7 +207,7 @@ static void set_tensor(struct ggml_buffer *buffer, struct ggml_tensor *tensor, c
         keep_raw(w, tensor, data, offset, size);
     } else {
         weight_clear(w);
-        if (!take_offer(w, tensor) && !encode(w, tensor, data) && !give_to_stock(w, tensor, data)) keep_raw(w, tensor, data, 0, size);
+        if (!take_offer(w, tensor) && !encode(arena, w, tensor, data) && !give_to_stock(w, tensor, data)) keep_raw(w, tensor, data, 0, size);
     }
     if (w->state != WEIGHT_STOCK) w->shadow = *tensor;
     stats_count(w, ggml.nbytes(tensor), 1);
@@ -229,6 +254,7 @@ static struct ggml_buffer *alloc_buffer(struct ggml_buft *buft, size_t size) {
     struct buffer *b = calloc(1, sizeof *b);
     if (!b) return NULL;
     b->size = (size + 4095) & ~(size_t)4095;
+    b->arena.capacity = 2 * b->size + (1 << 20); /* more than any tensors of that size encode to */
     b->base = mmap(NULL, b->size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (b->base == MAP_FAILED) {
         free(b);
@@ -259,14 +285,18 @@ static struct cxx_tensor_traits *get_tensor_traits(struct cxx_extra_buffer_type 
  * matrices of the types that may turn out to be sparse, and whatever is on
  * offer. Other types stay in the mapped file.
  */
-static bool supports_op(struct cxx_extra_buffer_type *extra, struct ggml_dev *device, const struct ggml_tensor *op) {
-    (void)extra;
-    (void)device;
+bool besa_supports(const struct ggml_tensor *op) {
     const struct ggml_tensor *t = op->src[0], *x = op->src[1];
-    if (op->op != ggml.op_mul_mat || !t || !x || t->view_src || t->buffer->buft != our_type()) return false;
+    if (op->op != ggml.op_mul_mat || !t || !x || t->view_src || !t->buffer || t->buffer->buft != our_type()) return false;
     if (t->ne[2] != 1 || t->ne[3] != 1 || t->ne[0] % Q4_BLOCK || t->ne[0] > MAX_DIM || t->ne[1] > MAX_DIM) return false;
     if (x->type != TYPE_F32 || op->type != TYPE_F32 || (x->buffer && !ggml.buft_is_host(x->buffer->buft))) return false;
     return coding_of(t->type) || offer_exists(t->name, (uint64_t)t->ne[1], (uint64_t)t->ne[0], t->type);
+}
+
+static bool supports_op(struct cxx_extra_buffer_type *extra, struct ggml_dev *device, const struct ggml_tensor *op) {
+    (void)extra;
+    (void)device;
+    return besa_supports(op);
 }
 
 static void destroy(struct cxx_extra_buffer_type *extra) { (void)extra; }

@@ -18,7 +18,10 @@ enum { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q4_0 = 2, TYPE_Q4_1 = 3, TYPE_Q8_0 = 8, 
 struct ggml_buffer;
 struct ggml_buft;
 struct ggml_reg;
-struct ggml_dev; /* opaque */
+struct ggml_dev;
+struct ggml_backend;
+struct ggml_context; /* opaque */
+struct ggml_cgraph;  /* opaque */
 
 struct ggml_tensor {
     int32_t type;
@@ -88,6 +91,64 @@ struct ggml_reg {
     void *context;
 };
 
+struct ggml_dev_props {
+    const char *name, *description;
+    size_t memory_free, memory_total;
+    int32_t type;
+    const char *device_id;
+    bool caps[]; /* all false: asynchronous, host buffers, buffers from pointers, events */
+};
+
+enum { DEVICE_ACCEL = 3 }; /* of enum ggml_backend_dev_type */
+
+struct ggml_dev_iface {
+    const char *(*get_name)(struct ggml_dev *);
+    const char *(*get_description)(struct ggml_dev *);
+    void (*get_memory)(struct ggml_dev *, size_t *free, size_t *total);
+    int (*get_type)(struct ggml_dev *);
+    void (*get_props)(struct ggml_dev *, struct ggml_dev_props *);
+    struct ggml_backend *(*init_backend)(struct ggml_dev *, const char *params);
+    struct ggml_buft *(*get_buffer_type)(struct ggml_dev *);
+    struct ggml_buft *(*get_host_buffer_type)(struct ggml_dev *);
+    struct ggml_buffer *(*buffer_from_host_ptr)(struct ggml_dev *, void *, size_t, size_t);
+    bool (*supports_op)(struct ggml_dev *, const struct ggml_tensor *);
+    bool (*supports_buft)(struct ggml_dev *, struct ggml_buft *);
+    bool (*offload_op)(struct ggml_dev *, const struct ggml_tensor *);
+    void (*events[3])(void);
+};
+
+struct ggml_dev {
+    struct ggml_dev_iface iface;
+    struct ggml_reg *reg;
+    void *context;
+};
+
+struct ggml_backend_iface {
+    const char *(*get_name)(struct ggml_backend *);
+    void (*free)(struct ggml_backend *);
+    void (*transfers[5])(void);
+    void (*synchronize)(struct ggml_backend *);
+    void (*plans[4])(void);
+    int (*graph_compute)(struct ggml_backend *, struct ggml_cgraph *);
+    void (*events[2])(void);
+    void (*graph_optimize)(void);
+};
+
+struct ggml_backend {
+    uint8_t (*guid)[16];
+    struct ggml_backend_iface iface;
+    struct ggml_dev *device;
+    void *context;
+};
+
+struct ggml_init_params {
+    size_t bytes;
+    void *memory;
+    bool no_alloc;
+};
+
+typedef void ggml_custom_fn(struct ggml_tensor *dst, int ith, int nth, void *userdata);
+
 struct ggml_compute_params {
     int ith, nth; /* this thread, number of threads */
     size_t wsize;
@@ -147,6 +208,24 @@ struct ggml_api {
     void (*barrier)(void *threadpool);
     void (*chunk_set)(void *threadpool, int value);
     int (*chunk_add)(void *threadpool, int value);
+    /* making graphs, and computing them on the CPU backend: route "accel" */
+    struct ggml_context *(*init)(struct ggml_init_params);
+    void (*release)(struct ggml_context *);
+    struct ggml_tensor *(*new_2d)(struct ggml_context *, int type, int64_t, int64_t);
+    struct ggml_tensor *(*set_name)(struct ggml_tensor *, const char *);
+    struct ggml_tensor *(*mul_mat)(struct ggml_context *, struct ggml_tensor *, struct ggml_tensor *);
+    const char *(*op_name)(int);
+    struct ggml_tensor *(*custom)(struct ggml_context *, int type, int64_t, int64_t, int64_t, int64_t, struct ggml_tensor **args, int n,
+                                  ggml_custom_fn *, int tasks, void *userdata);
+    struct ggml_cgraph *(*new_graph)(struct ggml_context *, size_t nodes, bool grads);
+    size_t (*graph_overhead)(size_t nodes, bool grads);
+    void (*graph_expand)(struct ggml_cgraph *, struct ggml_tensor *);
+    int (*graph_nodes)(struct ggml_cgraph *);
+    struct ggml_tensor *(*graph_node)(struct ggml_cgraph *, int);
+    int (*graph_compute)(struct ggml_backend *, struct ggml_cgraph *);
+    void (*backend_free)(struct ggml_backend *);
+    struct ggml_backend *(*cpu_init)(void);
+    void (*cpu_threads)(struct ggml_backend *, int);
     struct ggml_dev *cpu_device;
     int32_t op_mul_mat; /* enum values differ between versions: looked up by name */
 };

@@ -1,13 +1,45 @@
 /* Products, called by ggml's own threads. */
 #include "plugin.h"
 
-static uint64_t tokens_of(const struct ggml_tensor *op) {
-    return (uint64_t)op->src[1]->ne[1] * (uint64_t)op->src[1]->ne[2] * (uint64_t)op->src[1]->ne[3];
-}
+static uint32_t tokens_of(const struct ggml_tensor *x) { return (uint32_t)(x->ne[1] * x->ne[2] * x->ne[3]); }
 
 /* The memory shared by all threads, then each thread's scratch. */
-static uint64_t work_bytes(const struct weight *w, uint64_t tokens, int threads) {
-    return 64 + activations_bytes((uint32_t)tokens, &w->plain) + (uint64_t)threads * kernel_scratch_bytes(&w->plain, (uint32_t)tokens);
+uint64_t job_bytes(const struct weight *w, const struct ggml_tensor *x, int threads) {
+    uint32_t tokens = tokens_of(x);
+    return activations_bytes(tokens, &w->plain) + (uint64_t)threads * kernel_scratch_bytes(&w->plain, tokens);
+}
+
+void job_open(struct job *j, const struct weight *w, const struct ggml_tensor *op, void *memory) {
+    uint32_t tokens = tokens_of(op->src[1]);
+    *j = (struct job){.weight = w, .x = op->src[1], .y = op->data};
+    activations_place(&j->a, tokens, &w->plain, memory);
+    j->scratch = (char *)memory + activations_bytes(tokens, &w->plain);
+}
+
+void job_quantise(struct job *j, int ith, int nth) {
+    const struct ggml_tensor *x = j->x;
+    for (uint32_t t = (uint32_t)ith; t < j->a.tokens; t += (uint32_t)nth) {
+        int64_t i1 = t % x->ne[1], i2 = t / x->ne[1] % x->ne[2], i3 = t / x->ne[1] / x->ne[2];
+        const char *row = (const char *)x->data + (size_t)i1 * x->nb[1] + (size_t)i2 * x->nb[2] + (size_t)i3 * x->nb[3];
+        activations_set(&j->a, t, &j->weight->plain, (const float *)row);
+    }
+}
+
+/*
+ * Tiles are dealt out in chunks, several per thread, so that a thread that is
+ * held up does not hold up the others; each starts with the chunk of its number.
+ */
+void job_multiply(const struct job *j, int ith, int nth, int (*next)(void *), void *argument) {
+    const struct plain *p = &j->weight->plain;
+    uint32_t chunks = nth == 1 ? 1 : 8 * (uint32_t)nth;
+    uint32_t size = ((p->tiles + chunks - 1) / chunks + 1) & ~1u;
+    kernel_fn *kernel = kernel_for(p, j->a.tokens);
+    char *scratch = j->scratch + (uint64_t)ith * kernel_scratch_bytes(p, j->a.tokens);
+    for (uint64_t from = (uint64_t)ith * size; from < p->tiles; from = (uint64_t)next(argument) * size) {
+        uint64_t to = from + size < p->tiles ? from + size : p->tiles;
+        kernel(p, (uint32_t)from, (uint32_t)to, &j->a, j->y, p->rows, scratch);
+        if (nth == 1) break;
+    }
 }
 
 /* The op as ggml's own buffer type is to see it. */
@@ -26,37 +58,13 @@ static bool work_size(struct cxx_tensor_traits *traits, int threads, const struc
         struct cxx_tensor_traits *stock = w->stock->vtable->get_tensor_traits(w->stock, &copy);
         return stock && stock->vtable->work_size(stock, threads, &copy, size);
     }
-    *size = work_bytes(w, tokens_of(op), threads);
+    *size = 64 + job_bytes(w, op->src[1], threads);
     return true;
 }
 
 static void *align_up(void *p) { return (void *)align64((uint64_t)(uintptr_t)p); }
 
-static void quantise(struct activations *a, const struct plain *p, const struct ggml_tensor *x, int ith, int nth) {
-    for (uint32_t t = (uint32_t)ith; t < a->tokens; t += (uint32_t)nth) {
-        int64_t i1 = t % x->ne[1], i2 = t / x->ne[1] % x->ne[2], i3 = t / x->ne[1] / x->ne[2];
-        const char *row = (const char *)x->data + (size_t)i1 * x->nb[1] + (size_t)i2 * x->nb[2] + (size_t)i3 * x->nb[3];
-        activations_set(a, t, p, (const float *)row);
-    }
-}
-
-/*
- * Tiles are dealt out in chunks, several per thread, so that a thread that is
- * held up does not hold up the others; each starts with the chunk of its number.
- */
-static void multiply(struct ggml_compute_params *params, const struct weight *w, const struct activations *a, float *y, char *scratch) {
-    const struct plain *p = &w->plain;
-    uint32_t chunks = params->nth == 1 ? 1 : 8 * (uint32_t)params->nth;
-    uint32_t size = ((p->tiles + chunks - 1) / chunks + 1) & ~1u;
-    kernel_fn *kernel = kernel_for(p, a->tokens);
-    uint64_t from = (uint64_t)params->ith * size;
-    while (from < p->tiles) {
-        uint64_t to = from + size < p->tiles ? from + size : p->tiles;
-        kernel(p, (uint32_t)from, (uint32_t)to, a, y, p->rows, scratch);
-        if (params->nth == 1) break;
-        from = (uint64_t)ggml.chunk_add(params->threadpool, 1) * size;
-    }
-}
+static int next_chunk(void *threadpool) { return ggml.chunk_add(threadpool, 1); }
 
 static bool compute_forward(struct cxx_tensor_traits *traits, struct ggml_compute_params *params, struct ggml_tensor *op) {
     (void)traits;
@@ -67,17 +75,15 @@ static bool compute_forward(struct cxx_tensor_traits *traits, struct ggml_comput
         struct cxx_tensor_traits *stock = w->stock->vtable->get_tensor_traits(w->stock, &copy);
         return stock && stock->vtable->compute_forward(stock, params, &copy);
     }
-    uint32_t tokens = (uint32_t)tokens_of(op);
-    if (tokens == 0) return true;
-    struct activations a;
-    activations_place(&a, tokens, &w->plain, align_up(params->wdata));
-    quantise(&a, &w->plain, op->src[1], params->ith, params->nth);
+    if (tokens_of(op->src[1]) == 0) return true;
+    struct job job;
+    job_open(&job, w, op, align_up(params->wdata));
+    job_quantise(&job, params->ith, params->nth);
     if (params->nth > 1) {
         if (params->ith == 0) ggml.chunk_set(params->threadpool, params->nth);
         ggml.barrier(params->threadpool);
     }
-    char *scratch = (char *)align_up(params->wdata) + activations_bytes(tokens, &w->plain);
-    multiply(params, w, &a, op->data, scratch + (uint64_t)params->ith * kernel_scratch_bytes(&w->plain, tokens));
+    job_multiply(&job, params->ith, params->nth, next_chunk, params->threadpool);
     return true;
 }
 
