@@ -60,8 +60,8 @@ var loadOnce = sync.OnceValues(func() (uintptr, error) {
 var testLibrary string
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childVariable) != "" {
-		os.Exit(child())
+	if os.Getenv(ChildVariable) != "" {
+		os.Exit(Child())
 	}
 	dir, err := os.MkdirTemp("", "besa-native-test-")
 	if err != nil {

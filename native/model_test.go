@@ -1,4 +1,4 @@
-package native
+package native_test
 
 import (
 	"bytes"
@@ -17,13 +17,14 @@ import (
 	"besa/internal/assets"
 	"besa/internal/demomodel"
 	"besa/internal/llama"
+	"besa/native"
 	"besa/sparsefmt"
 )
 
 // The plugin joins llama.cpp once per process, and environment variables decide
 // how. So each run of a model is a process of its own: this test binary again,
 // with a job in the environment.
-const childVariable = "BESA_NATIVE_TEST_JOB"
+func init() { native.Child = child }
 
 type job struct {
 	Library string // folder of libllama
@@ -40,7 +41,7 @@ type result struct {
 
 func child() int {
 	var j job
-	err := json.Unmarshal([]byte(os.Getenv(childVariable)), &j)
+	err := json.Unmarshal([]byte(os.Getenv(native.ChildVariable)), &j)
 	if err == nil {
 		var r result
 		if r, err = j.run(); err == nil {
@@ -147,7 +148,7 @@ func runModel(t *testing.T, j job, env ...string) (result, string) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(append(os.Environ(), childVariable+"="+string(spec), "BESA_NATIVE=", "BESA_NATIVE_CPU="), env...)
+	cmd.Env = append(append(os.Environ(), native.ChildVariable+"="+string(spec), "BESA_NATIVE=", "BESA_NATIVE_CPU="), env...)
 	var out, messages bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &messages
 	if err := cmd.Run(); err != nil {
@@ -223,8 +224,7 @@ func prunedDemo(t *testing.T, coding sparsefmt.Coding, sparsity float64) string 
 
 // plugin returns the variable that makes llama.cpp load the plugin.
 func plugin(t *testing.T) string {
-	loadKernels(t)
-	return "GGML_BACKEND_PATH=" + testLibrary
+	return "GGML_BACKEND_PATH=" + native.PluginForTests(t)
 }
 
 // Every route and every type gives stock's logits, up to what other orders of
@@ -232,7 +232,7 @@ func plugin(t *testing.T) string {
 func TestModels(t *testing.T) {
 	lib := assets.Path(t, assets.Llama)
 	with := plugin(t)
-	for _, coding := range codings {
+	for _, coding := range native.Codings {
 		for _, sparsity := range []float64{0.5, 0} {
 			model := prunedDemo(t, coding, sparsity)
 			stock, _ := runModel(t, job{Library: lib, Models: []string{model}, Threads: 1})
@@ -240,7 +240,7 @@ func TestModels(t *testing.T) {
 				for _, threads := range []int{1, 2} {
 					name := fmt.Sprintf("%v/%g/%s/%d", coding, sparsity, route, threads)
 					got, messages := runModel(t, job{Library: lib, Models: []string{model}, Threads: threads}, with, "BESA_NATIVE="+route)
-					d := distance(got.Logits, stock.Logits)
+					d := native.Distance(got.Logits, stock.Logits)
 					t.Logf("%s: distance of logits %.2g", name, d)
 					if len(got.Logits) != len(stock.Logits) || !(d < 0.01) {
 						t.Errorf("%s: %d logits, distance %g", name, len(got.Logits), d)
