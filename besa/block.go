@@ -23,7 +23,7 @@ type Windows interface {
 type Job struct {
 	Engine *decoder.Engine[float32]
 	Block  *decoder.Block[float32] // its weights are overwritten where the method updates them
-	In     Windows                 // what enters the block; overwritten with what leaves the pruned block
+	In     Windows                 // what enters the block; overwritten with what leaves the pruned block. Nil where the method needs none
 	Ref    Windows                 // scratch of the same shape: the dense block's output on In
 	// Dense is what enters the block in the dense model; overwritten with what
 	// leaves it there. Nil unless Options.NeedsDensePath.
@@ -31,6 +31,10 @@ type Job struct {
 	Step  func(done, total int)
 	// Learned is what LearnPair learned for this block; nil: it is learned here.
 	Learned *Learned
+
+	// Sums are Σ_t x² of every channel that enters a layer, measured elsewhere;
+	// they take the place of In's. Nil: In's are used.
+	Sums *[decoder.NumLinears][]float64
 
 	// Stored rounds the weights of layer l, in place, to what the file will
 	// hold; it is called where there is no grid, which rounds on its own. What
@@ -90,6 +94,9 @@ func PruneBlock(ctx context.Context, job Job, opts Options) (*Result, error) {
 	}
 	if opts.NeedsDensePath() && job.Dense == nil {
 		return nil, fmt.Errorf("%w: the dense path's hidden states are missing", ErrOptions)
+	}
+	if job.In == nil && opts.NeedsWindows(job.Sums != nil) {
+		return nil, fmt.Errorf("%w: method %s without calibration windows", ErrOptions, opts.Method)
 	}
 	s := newSession(job, opts)
 	if err := s.collect(ctx); err != nil {
@@ -170,7 +177,7 @@ var inputOf = [decoder.NumLinears]decoder.Linear{
 
 // collect runs the dense block: reference outputs, input norms, Hessians.
 func (s *session) collect(ctx context.Context) error {
-	for i := range s.In.Len() {
+	for i := range length(s.In) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -202,8 +209,19 @@ func (s *session) collect(ctx context.Context) error {
 	}
 	for l, first := range inputOf {
 		s.norms[l], s.hess[l] = s.norms[first], s.hess[first]
+		if s.Sums != nil {
+			s.norms[l].Sum = s.Sums[l]
+		}
 	}
 	return nil
+}
+
+// length is the number of windows; there may be none at all.
+func length(w Windows) int {
+	if w == nil {
+		return 0
+	}
+	return w.Len()
 }
 
 // followDense advances window i of the dense model.
@@ -241,7 +259,7 @@ func (s *session) prepare() error {
 	}
 	for l := range decoder.NumLinears {
 		w := s.Block.W[l]
-		norms := s.norms[l].Norms()
+		norms := s.norms[l].Norms() // nil: nothing is known of the inputs
 		if err := s.choose(l, norms, sparsity[l]); err != nil {
 			return fmt.Errorf("%s: %w", l, err)
 		}

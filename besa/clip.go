@@ -184,7 +184,7 @@ func (c *clipping) rawGradient(k int, dh, dz float32) {
 }
 
 // searchSteps sets the symmetric grid's steps to the candidates with the least
-// squared error on the survivors, weighted by the squared input norms, and the
+// squared error on the survivors, weighted by the squared input norms if there are any, and the
 // clipping logits to match. The sign of a step decides which side of zero has
 // the eighth level.
 func (c *clipping) searchSteps(p *kernel.Pool, w kernel.Mat[float32], norms []float32, rank *Ranking, prune []int) {
@@ -193,7 +193,10 @@ func (c *clipping) searchSteps(p *kernel.Pool, w kernel.Mat[float32], norms []fl
 		weight := make([]float32, c.cols)
 		for i := r0; i < r1; i++ {
 			for j := range weight {
-				weight[j] = norms[j] * norms[j]
+				weight[j] = 1
+				if norms != nil {
+					weight[j] = norms[j] * norms[j]
+				}
 			}
 			for j, r := range rank.Row(i) {
 				if int(r) < prune[i] {

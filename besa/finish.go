@@ -75,7 +75,7 @@ func (s *session) handOver(ctx context.Context, res *Result) error {
 // it does again, to the last bit, what PruneBlock did.
 func Advance(ctx context.Context, eng *decoder.Engine[float32], b *decoder.Block[float32], acts *decoder.Activations[float32],
 	w Windows, see func(i int, out kernel.Mat[float32]) error) error {
-	for i := range w.Len() {
+	for i := range length(w) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -28,8 +28,11 @@ func (n *InputNorms) Add(p *kernel.Pool, x kernel.Mat[float32]) {
 	})
 }
 
-// Norms returns ‖X_:,j‖₂ for every channel.
+// Norms returns ‖X_:,j‖₂ for every channel; nil where nothing was added.
 func (n *InputNorms) Norms() []float32 {
+	if n.Sum == nil {
+		return nil
+	}
 	norms := make([]float32, len(n.Sum))
 	for j, s := range n.Sum {
 		norms[j] = float32(math.Sqrt(s))

@@ -163,6 +163,23 @@ func (o Options) NeedsDensePath() bool {
 	return o.Method == MethodBESA && o.Reference == PathDense || o.Refine.Passes > 0 && o.Refine.Reference == PathDense
 }
 
+// NeedsWindows says whether the method needs calibration windows, given whether
+// the sums of squared inputs are known without them.
+func (o Options) NeedsWindows(sums bool) bool {
+	switch {
+	case o.Refine.Passes > 0 || o.Refine.Solve:
+		return true
+	case o.Method == MethodMagnitude:
+		return false
+	}
+	return o.Method != MethodWanda || !sums
+}
+
+// UsesSums says whether the sums of squared inputs have a say in which weights go.
+func (o Options) UsesSums() bool {
+	return o.Method == MethodWanda || o.Method == MethodBESA && o.Importance == ImportanceWanda
+}
+
 // Validate reports the first option that cannot be followed.
 func (o Options) Validate() error {
 	fail := func(format string, args ...any) error {

@@ -52,7 +52,7 @@ func (r *runner) fingerprint() (fingerprint, error) {
 	if r.sampling == SamplingSelf {
 		windows.Value = r.ownKey
 	}
-	fp = append(fp, windows)
+	fp = append(fp, windows, fact{"imatrix", r.imatrix.hash()})
 	method := reflect.ValueOf(r.Method)
 	for i := range method.NumField() {
 		name := strings.ToLower(method.Type().Field(i).Name)

@@ -29,6 +29,7 @@ type Options struct {
 	Method      besa.Options
 	Targets     []Target // sparsities of single tensors; of those that mean the same the last counts
 	Calibration Calibration
+	Imatrix     string // llama.cpp's importance matrix, whose Σx² take the place of those of the windows; empty: none
 	Activations Activations // format in which hidden states wait between blocks; empty: fp32
 	Precision   Precision   // of matrix products; empty: auto
 	Threads     int         // 0: all

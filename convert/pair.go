@@ -36,7 +36,7 @@ func (r *runner) learnPair(ctx context.Context, eng *decoder.Engine[float32], b 
 		}
 	}
 	learned, err := besa.LearnPair(ctx, besa.Job{
-		Engine: eng, Block: pair[0], In: r.in, Ref: r.ref, Dense: r.dense,
+		Engine: eng, Block: pair[0], In: r.in, Ref: r.ref, Dense: r.dense, Sums: r.imatrix.block(b),
 		Step: func(done, total int) {
 			r.event(Event{Stage: StagePrune, Block: b, Done: r.work.at(work * float64(done) / float64(total))})
 		},

@@ -17,6 +17,11 @@ import (
 // calibrate gets the calibration windows: from a text, or from the model itself.
 func (r *runner) calibrate(ctx context.Context) error {
 	started := time.Now()
+	if r.Calibration.Path == "" && !r.Method.NeedsWindows(r.imatrix != nil) {
+		r.sampling, r.report.Sampling = SamplingNone, SamplingNone
+		r.Calibration = Calibration{Seed: r.Calibration.Seed, Len: 1}
+		return nil
+	}
 	var err error
 	if r.Calibration, err = r.Calibration.length(r.model.Context); err != nil {
 		return err

@@ -63,6 +63,9 @@ func methodEntries(m besa.Options) []entry {
 func (r *runner) calibrationEntries() []entry {
 	c := r.Calibration
 	entries := []entry{{"besa.calibration.sampling", string(r.sampling)}}
+	if r.imatrix != nil {
+		entries = append(entries, entry{"besa.imatrix.name", filepath.Base(r.Imatrix)}, entry{"besa.imatrix.sha256", r.imatrix.sum})
+	}
 	if r.sampling == SamplingNone {
 		return entries
 	}

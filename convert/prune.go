@@ -20,11 +20,13 @@ func (r *runner) prune(ctx context.Context) error {
 	if last < 0 {
 		return nil
 	}
-	if err := r.openWindows(ctx); err != nil {
-		return err
-	}
-	if err := r.embed(); err != nil {
-		return err
+	if r.sampling != SamplingNone {
+		if err := r.openWindows(ctx); err != nil {
+			return err
+		}
+		if err := r.embed(); err != nil {
+			return err
+		}
 	}
 	eng, err := decoder.NewEngine[float32](r.model.Config, r.Calibration.Len, r.pool)
 	if err != nil {
@@ -98,7 +100,7 @@ func (r *runner) block(ctx context.Context, eng *decoder.Engine[float32], b int)
 	}
 	r.event(Event{Stage: StagePrune, Block: b, Done: r.work.at(0)})
 	res, err := besa.PruneBlock(ctx, besa.Job{
-		Engine: eng, Block: block, In: r.in, Ref: r.ref, Dense: r.dense, Learned: r.learned[b],
+		Engine: eng, Block: block, In: r.in, Ref: r.ref, Dense: r.dense, Learned: r.learned[b], Sums: r.imatrix.block(b),
 		Stored: func(l decoder.Linear, weights kernel.Mat[float32]) error {
 			return r.round(b, l, weights)
 		},

@@ -93,6 +93,8 @@ type runner struct {
 	outputs []string              // the files that were written
 	dry     bool                  // nothing is written, not even a calibration text
 
+	imatrix *imatrix // nil: none
+
 	sampling              Sampling // how the windows were taken
 	textHash, windowsHash string   // of the text, where there is one, and of the windows
 	ownKey                string   // all that a text depends on which the model writes
@@ -139,7 +141,12 @@ func newRunner(o Options) (*runner, error) {
 		m.Close()
 		return nil, err
 	}
-	r := &runner{Options: o, model: m, pool: kernel.NewPool(o.Threads)}
+	sums, err := readImatrix(o, m)
+	if err != nil {
+		m.Close()
+		return nil, err
+	}
+	r := &runner{Options: o, model: m, imatrix: sums, pool: kernel.NewPool(o.Threads)}
 	r.report = Report{
 		Input: o.Input, Output: named, Architecture: m.Arch, Method: string(o.Method.Method), Grid: string(o.Method.Grid), Layout: o.Layout.String(),
 		Target: o.Method.Sparsity, InputBytes: m.File().Size(), Seed: o.Calibration.Seed, Threads: o.Threads, Kernel: kernel.Implementation(),
