@@ -19,6 +19,9 @@ type Windows interface {
 	Store(i int, m kernel.Mat[float32]) error
 }
 
+// Sums are, for every linear layer of a block, one sum of squares per input channel.
+type Sums [decoder.NumLinears][]float64
+
 // Job is one block to prune.
 type Job struct {
 	Engine *decoder.Engine[float32]
@@ -34,7 +37,7 @@ type Job struct {
 
 	// Sums are Σ_t x² of every channel that enters a layer, measured elsewhere;
 	// they take the place of In's. Nil: In's are used.
-	Sums *[decoder.NumLinears][]float64
+	Sums *Sums
 
 	// Stored rounds the weights of layer l, in place, to what the file will
 	// hold; it is called where there is no grid, which rounds on its own. What

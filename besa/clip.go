@@ -184,8 +184,8 @@ func (c *clipping) rawGradient(k int, dh, dz float32) {
 }
 
 // searchSteps sets the symmetric grid's steps to the candidates with the least
-// squared error on the survivors, weighted by the squared input norms if there are any, and the
-// clipping logits to match. The sign of a step decides which side of zero has
+// squared error on the survivors, weighted by the squared input norms where they
+// are known, and the clipping logits to match. The sign of a step decides which side of zero has
 // the eighth level.
 func (c *clipping) searchSteps(p *kernel.Pool, w kernel.Mat[float32], norms []float32, rank *Ranking, prune []int) {
 	const headroom = 1.25 // γ = 1 is this much above the widest weight at code 0

@@ -175,9 +175,16 @@ func (o Options) NeedsWindows(sums bool) bool {
 	return o.Method != MethodWanda || !sums
 }
 
-// UsesSums says whether the sums of squared inputs have a say in which weights go.
+// UsesSums says whether sums of squared inputs have a say in the result: in which
+// weights go, or in the symmetric grid's first steps.
 func (o Options) UsesSums() bool {
-	return o.Method == MethodWanda || o.Method == MethodBESA && o.Importance == ImportanceWanda
+	switch {
+	case o.Method == MethodSparseGPT, o.Method == MethodBESA && o.Importance == ImportanceSparseGPT:
+		return false // theirs are correlations
+	case o.Method == MethodWanda, o.Method == MethodBESA && o.Importance == ImportanceWanda:
+		return true
+	}
+	return o.Grid == GridSymmetric
 }
 
 // Validate reports the first option that cannot be followed.

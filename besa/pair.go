@@ -24,9 +24,10 @@ func (s *session) adopt(l *Learned) {
 // the second one ([LossPerPair]). job holds the first block and the windows
 // that enter it, which stay as they are; Ref is overwritten. The result goes
 // into the Learned of the two blocks' jobs for [PruneBlock]; together they
-// meet the target, each by itself only nearly. opts are the options of either
-// block, which may differ in their Targets.
-func LearnPair(ctx context.Context, job Job, next *decoder.Block[float32], opts [2]Options) ([2]*Learned, error) {
+// meet the target, each by itself only nearly. next and nextSums are the second
+// block and its Job.Sums; opts are the options of either block, which may
+// differ in their Targets.
+func LearnPair(ctx context.Context, job Job, next *decoder.Block[float32], nextSums *Sums, opts [2]Options) ([2]*Learned, error) {
 	var none [2]*Learned
 	for _, o := range opts {
 		if err := o.Validate(); err != nil {
@@ -39,6 +40,7 @@ func LearnPair(ctx context.Context, job Job, next *decoder.Block[float32], opts 
 	dense := job.Dense
 	job.Dense, job.Learned = nil, nil // the dense path moves on when the blocks are pruned
 	second := job
+	second.Sums = nextSums
 	second.Block, second.In = next, job.Ref // what leaves the first block, replaced by what leaves the second
 	s := [2]*session{newSession(job, opts[0]), newSession(second, opts[1])}
 	for _, part := range s {

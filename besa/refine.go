@@ -58,8 +58,11 @@ func (s *session) refine(ctx context.Context) (*RefineResult, error) {
 	if s.opts.Refine.Solve {
 		s.solve()
 	}
+	if s.opts.Refine.Passes == 0 {
+		return nil, nil
+	}
 	n := s.In.Len() - heldOut(s.In.Len())
-	if s.opts.Refine.Passes == 0 || n < 1 {
+	if n < 1 {
 		return nil, nil
 	}
 	t := newTuner(s)

@@ -83,7 +83,7 @@ func pairOf(t *testing.T, threads int) (Job, *decoder.Block[float32]) {
 func prunePair(t *testing.T, threads int, opts [2]Options) [2]*Result {
 	t.Helper()
 	job, next := pairOf(t, threads)
-	learned, err := LearnPair(t.Context(), job, next, opts)
+	learned, err := LearnPair(t.Context(), job, next, nil, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestPairRefuses(t *testing.T) {
 	wanda.Method = MethodWanda
 	for name, o := range map[string]Options{"one block's loss": DefaultOptions(), "baseline": wanda, "dense path without states": dense} {
 		job.Dense = nil
-		if _, err := LearnPair(t.Context(), job, next, [2]Options{o, o}); !errors.Is(err, ErrOptions) {
+		if _, err := LearnPair(t.Context(), job, next, nil, [2]Options{o, o}); !errors.Is(err, ErrOptions) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}

@@ -91,7 +91,10 @@ func DryRun(ctx context.Context, o Options) (p *Plan, err error) {
 		return nil, err
 	}
 	p.Seconds = speeds.seconds(m.Config, passes, left, c.Samples, c.Len)
-	if p.Seconds > 0 {
+	if r.sampling == SamplingNone {
+		p.Seconds = speeds.choice * float64(m.Parameters()) * float64(left)
+	}
+	if p.Seconds > 0 { // no operations without windows: then 0
 		p.GFLOPS = p.FLOPs / p.Seconds / 1e9
 	}
 	if r.sampling == SamplingSelf {

@@ -20,12 +20,12 @@ var ErrImatrix = errors.New("importance matrix")
 // imatrix holds Σ_t x² of every linear layer's inputs, as llama.cpp's
 // llama-imatrix has summed them up over the dense model.
 type imatrix struct {
-	blocks [][decoder.NumLinears][]float64
+	blocks []besa.Sums
 	sum    string // SHA-256 of the numbers, hexadecimal
 }
 
 // block returns the sums of one block's layers; nil without an imatrix.
-func (m *imatrix) block(b int) *[decoder.NumLinears][]float64 {
+func (m *imatrix) block(b int) *besa.Sums {
 	if m == nil {
 		return nil
 	}
@@ -48,12 +48,15 @@ func readImatrix(o Options, m *model.Model) (*imatrix, error) {
 	if o.Imatrix == "" {
 		return nil, nil
 	}
-	if !o.Method.UsesSums() {
-		return nil, fmt.Errorf("%w: an imatrix serves methods wanda and besa (with importance wanda) only, not %s", besa.ErrOptions, o.Method.Method)
+	if err := o.checkImatrix(); err != nil {
+		return nil, err
 	}
 	f, err := gguf.Open(o.Imatrix)
+	if errors.Is(err, gguf.ErrNotGGUF) {
+		err = fmt.Errorf("%w (llama-imatrix writes GGUF; it turns an older .dat into one with --in-file OLD -o NEW.gguf)", err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w (older formats than GGUF are not read: llama-imatrix --in-file OLD -o NEW.gguf converts)", ErrImatrix, err)
+		return nil, fmt.Errorf("%w: %w", ErrImatrix, err)
 	}
 	defer f.Close()
 	im, err := sumsOf(f, m)
@@ -63,11 +66,24 @@ func readImatrix(o Options, m *model.Model) (*imatrix, error) {
 	return im, nil
 }
 
+// checkImatrix refuses an imatrix that the method would not look at.
+func (o Options) checkImatrix() error {
+	m := o.Method
+	switch {
+	case m.UsesSums():
+		return nil
+	case m.Method == besa.MethodSparseGPT, m.Method == besa.MethodBESA && m.Importance == besa.ImportanceSparseGPT:
+		return fmt.Errorf("%w: sparsegpt needs the correlations of inputs, an imatrix holds only their squares: give a text (--calib), or use wanda",
+			besa.ErrOptions)
+	}
+	return fmt.Errorf("%w: magnitudes do not depend on inputs: leave out the imatrix, or choose wanda", besa.ErrOptions)
+}
+
 func sumsOf(f *gguf.File, m *model.Model) (*imatrix, error) {
 	if kind, _ := f.String("general.type"); kind != "imatrix" {
 		return nil, fmt.Errorf("general.type is %q, not \"imatrix\"", kind)
 	}
-	im, h := &imatrix{blocks: make([][decoder.NumLinears][]float64, m.Layers)}, sha256.New()
+	im, h := &imatrix{blocks: make([]besa.Sums, m.Layers)}, sha256.New()
 	for b := range im.blocks {
 		for l := range decoder.NumLinears {
 			name := model.TensorName(b, l)

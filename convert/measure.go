@@ -12,8 +12,9 @@ import (
 )
 
 // speeds are measured rates, in floating-point operations per second; 0: not
-// measured, since the method has no steps.
-type speeds struct{ forward, step float64 }
+// measured, since the method has no steps. Without windows choice is measured
+// instead, the seconds that ranking and rounding a weight take.
+type speeds struct{ forward, step, choice float64 }
 
 // seconds estimates the time for all blocks.
 func (s speeds) seconds(c decoder.Config, p passes, blocks, windows, tokens int) float64 {
@@ -32,7 +33,7 @@ var measureTime = 2 * time.Second
 func (r *runner) measure(ctx context.Context) (s speeds, err error) {
 	const share = 10 // of the time, for one step, at half the peak
 	peak := 1e9 * kernel.PeakGFLOPS(peakTime, r.Threads)
-	c, tokens := scaled(r.model.Config, r.Calibration.Len, peak/2*measureTime.Seconds()/share)
+	c, tokens := scaled(r.model.Config, r.windowLen(), peak/2*measureTime.Seconds()/share)
 	eng, err := decoder.NewEngine[float32](c, tokens, r.pool)
 	if err != nil {
 		return s, err
@@ -40,6 +41,16 @@ func (r *runner) measure(ctx context.Context) (s speeds, err error) {
 	eng.Precision = r.Precision.kernel()
 	block, x, acts := randomBlock(c), kernel.NewMat[float32](tokens, c.Hidden), eng.NewActivations()
 	fill(x.Data, 1)
+	if r.sampling == SamplingNone {
+		o := r.Method
+		o.Targets = [decoder.NumLinears]besa.Target{}
+		t, err := timed(ctx, measureTime, func() error {
+			_, err := besa.PruneBlock(ctx, besa.Job{Engine: eng, Block: block, Sums: evenSums(block)}, o)
+			return err
+		})
+		s.choice = t / float64(c.Parameters())
+		return s, err
+	}
 	t, err := timed(ctx, measureTime/4, func() error { return eng.Forward(block, x, acts) })
 	s.forward = forwardFLOPs(c, tokens) / t
 	if err != nil || passesOf(r.Method).step == 0 {
@@ -59,6 +70,18 @@ func (r *runner) measure(ctx context.Context) (s speeds, err error) {
 	})
 	s.step = stepFLOPs(c, tokens) / t
 	return s, err
+}
+
+// evenSums are the sums of inputs that are all alike.
+func evenSums(b *decoder.Block[float32]) *besa.Sums {
+	var sums besa.Sums
+	for l, w := range b.W {
+		sums[l] = make([]float64, w.Cols)
+		for j := range sums[l] {
+			sums[l][j] = 1
+		}
+	}
+	return &sums
 }
 
 // timed runs f once to warm up and then for about d; it returns the mean time

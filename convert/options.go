@@ -29,7 +29,7 @@ type Options struct {
 	Method      besa.Options
 	Targets     []Target // sparsities of single tensors; of those that mean the same the last counts
 	Calibration Calibration
-	Imatrix     string // llama.cpp's importance matrix, whose Σx² take the place of those of the windows; empty: none
+	Imatrix     string      // llama.cpp's importance matrix, whose Σx² take the place of those of the windows; empty: none
 	Activations Activations // format in which hidden states wait between blocks; empty: fp32
 	Precision   Precision   // of matrix products; empty: auto
 	Threads     int         // 0: all
@@ -85,6 +85,7 @@ type Report struct {
 	Tokens        int           `json:"calibration_window_tokens"`
 	CalibTokens   int           `json:"calibration_text_tokens"` // that were read or written to take the windows from
 	Sampling      Sampling      `json:"calibration_sampling"`
+	Imatrix       string        `json:"imatrix,omitempty"`   // the file that the sums of squared inputs come from
 	CalibSeconds  float64       `json:"calibration_seconds"` // reading or writing the text
 	Seed          uint64        `json:"seed"`
 	Threads       int           `json:"threads"`
@@ -105,9 +106,9 @@ type Report struct {
 // BlockReport is one block's part of a Report.
 type BlockReport struct {
 	Block         int                `json:"block"`
-	Error         float64            `json:"reconstruction_error"` // ‖pruned − dense‖/‖dense‖ on the calibration windows
-	FirstLoss     float64            `json:"first_loss,omitempty"` // mean reconstruction loss of the first quarter of the steps
-	LastLoss      float64            `json:"last_loss,omitempty"`  // and of the last quarter
+	Error         float64            `json:"reconstruction_error,omitempty"` // ‖pruned − dense‖/‖dense‖ on the calibration windows; absent where there are none
+	FirstLoss     float64            `json:"first_loss,omitempty"`           // mean reconstruction loss of the first quarter of the steps
+	LastLoss      float64            `json:"last_loss,omitempty"`            // and of the last quarter
 	Refinement    *Refinement        `json:"refinement,omitempty"`
 	Sparsity      float64            `json:"sparsity"`
 	Layers        map[string]float64 `json:"layer_sparsity"` // by linear layer

@@ -40,7 +40,7 @@ func (r *runner) learnPair(ctx context.Context, eng *decoder.Engine[float32], b 
 		Step: func(done, total int) {
 			r.event(Event{Stage: StagePrune, Block: b, Done: r.work.at(work * float64(done) / float64(total))})
 		},
-	}, pair[1], [2]besa.Options{r.methodFor(b), r.methodFor(b + 1)})
+	}, pair[1], r.imatrix.block(b+1), [2]besa.Options{r.methodFor(b), r.methodFor(b + 1)})
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func (r *runner) calibrate(ctx context.Context) error {
 	started := time.Now()
 	if r.Calibration.Path == "" && !r.Method.NeedsWindows(r.imatrix != nil) {
 		r.sampling, r.report.Sampling = SamplingNone, SamplingNone
-		r.Calibration = Calibration{Seed: r.Calibration.Seed, Len: 1}
+		r.Calibration = Calibration{Seed: r.Calibration.Seed}
 		return nil
 	}
 	var err error
@@ -77,12 +77,16 @@ func (r *runner) windowSets() int {
 	return 2
 }
 
+// windowLen is the number of tokens that the engine has room for; it needs some
+// even if there are no windows.
+func (r *runner) windowLen() int { return max(r.Calibration.Len, 1) }
+
 // budget decides what goes into memory.
 func (r *runner) budget() (Budget, error) {
 	c := r.Calibration
 	numbers := int64(c.Samples) * int64(c.Len) * int64(r.model.Hidden)
 	b := Budget{
-		Limit: r.Memory, Block: besa.Footprint(r.model.Config, c.Len, r.Method),
+		Limit: r.Memory, Block: besa.Footprint(r.model.Config, r.windowLen(), r.Method),
 		Activations: int64(r.windowSets()) * numbers * r.Activations.bytes(),
 	}
 	return b, b.fit()
@@ -100,6 +104,9 @@ func (r *runner) openWindows(ctx context.Context) error {
 	var err error
 	if r.report.Memory, err = r.budget(); err != nil {
 		return err
+	}
+	if r.sampling == SamplingNone {
+		return nil
 	}
 	b := &r.report.Memory
 	open := func(int) besa.Windows {

@@ -20,15 +20,13 @@ func (r *runner) prune(ctx context.Context) error {
 	if last < 0 {
 		return nil
 	}
-	if r.sampling != SamplingNone {
-		if err := r.openWindows(ctx); err != nil {
-			return err
-		}
-		if err := r.embed(); err != nil {
-			return err
-		}
+	if err := r.openWindows(ctx); err != nil {
+		return err
 	}
-	eng, err := decoder.NewEngine[float32](r.model.Config, r.Calibration.Len, r.pool)
+	if err := r.embed(); err != nil {
+		return err
+	}
+	eng, err := decoder.NewEngine[float32](r.model.Config, r.windowLen(), r.pool)
 	if err != nil {
 		return err
 	}
@@ -44,6 +42,9 @@ func (r *runner) prune(ctx context.Context) error {
 		}
 	}
 	for b := range last + 1 {
+		if err := ctx.Err(); err != nil { // without windows nobody else looks
+			return err
+		}
 		if err := r.learnPair(ctx, eng, b); err != nil {
 			return fmt.Errorf("blocks %d and %d: %w", b, b+1, err)
 		}
@@ -137,6 +138,9 @@ func (r *runner) block(ctx context.Context, eng *decoder.Engine[float32], b int)
 // run that finished it did at its end, by the same arithmetic, so that
 // continuing gives the same bytes as never having stopped.
 func (r *runner) advance(ctx context.Context, eng *decoder.Engine[float32], b int) error {
+	if r.in == nil { // nothing goes through the blocks
+		return nil
+	}
 	r.event(Event{Stage: StageRestore, Block: b, Done: r.work.at(0)})
 	block, err := r.model.Block(b)
 	if err != nil {

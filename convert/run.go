@@ -150,7 +150,7 @@ func newRunner(o Options) (*runner, error) {
 	r.report = Report{
 		Input: o.Input, Output: named, Architecture: m.Arch, Method: string(o.Method.Method), Grid: string(o.Method.Grid), Layout: o.Layout.String(),
 		Target: o.Method.Sparsity, InputBytes: m.File().Size(), Seed: o.Calibration.Seed, Threads: o.Threads, Kernel: kernel.Implementation(),
-		Precision: o.Precision,
+		Precision: o.Precision, Imatrix: o.Imatrix,
 	}
 	return r, nil
 }

@@ -44,6 +44,7 @@ block's output on the calibration text stays close to that of the dense block. W
 with what is pruned. Embeddings, norms and the output head are copied as they are.`,
 		Example: `  besa convert --joint-q4 --calib text.txt model.gguf -o model.sparse.gguf
   besa convert --method wanda --sparsity 0.6 --calib c4.json.gz model.gguf
+  besa convert --method wanda --joint-q4 --imatrix imatrix.gguf model.gguf
   besa convert --joint-q4 --calib text.txt --calib-samples 32 --calib-len 512 --json model.gguf`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -67,6 +68,7 @@ with what is pruned. Embeddings, norms and the output head are copied as they ar
 	f.StringArrayVar(&o.targets, "target-sparsity", nil, "PATTERN=VALUE: sparsity of the linear layers whose name matches, as in attn_v=0.3 or 'blk.0.*=0.2' (repeatable); the others make up for it")
 	f.StringVar(&o.Calibration.Path, "calib", "", "calibration text: a plain text, JSON lines (either also .gz), Parquet, or a folder of them (default: the model writes its own)")
 	f.StringVar(&o.Calibration.Column, "calib-column", corpus.DefaultColumn, "field of JSON lines or column of Parquet that holds the text")
+	f.StringVar(&o.Imatrix, "imatrix", "", "llama.cpp's importance matrix of the model (llama-imatrix, GGUF): its sums of squared inputs take the place of those on the calibration text; wanda then needs no text, besa learns on one all the same")
 	f.IntVar(&o.Calibration.Samples, "calib-samples", 0, "calibration windows (default 128, or as many as the text holds)")
 	f.IntVar(&o.Calibration.Len, "calib-len", 0, "tokens per window (default 2048, or the model's context)")
 	f.IntVar(&o.Calibration.Stride, "calib-stride", 0, "tokens from one window's start to the next in the joined text (default: random documents, one window of each)")
@@ -188,6 +190,10 @@ func (o *convertOptions) run(ctx context.Context, std streams) error {
 func printReport(std streams, r *convert.Report) {
 	fmt.Fprintf(std.out, "%s: %s, %.2f %% of block weights pruned, %.3f bits per block weight%s\n",
 		r.Output, size(r.FileBytes), 100*r.Sparsity, r.BitsPerWeight, inParts(r.Parts))
+	if r.Samples == 0 {
+		fmt.Fprintf(std.out, "input %s; no calibration text; %.1f s, peak memory %s\n", size(r.InputBytes), r.Seconds, size(r.PeakRSS))
+		return
+	}
 	fmt.Fprintf(std.out, "input %s; %d windows of %d tokens; %.1f s (%.0f GFLOP/s in blocks, %.0f %% of the fp32 peak, products in %s), peak memory %s\n",
 		size(r.InputBytes), r.Samples, r.Tokens, r.Seconds, r.GFLOPS, r.PercentOfPeak, r.Precision, size(r.PeakRSS))
 }

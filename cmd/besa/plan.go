@@ -26,7 +26,11 @@ func (o *convertOptions) printPlan(std streams, p *convert.Plan, err error) erro
 	fmt.Fprintf(w, "input\t%s, %s, %s, %d blocks of %.1f M weights\n", p.Input, size(p.InputBytes), p.Architecture, p.Blocks,
 		float64(p.Weights)/float64(p.Blocks)/1e6)
 	fmt.Fprintf(w, "method\t%s, %.4g %% pruned%s\n", p.Method, 100*p.Target, grid)
-	fmt.Fprintf(w, "calibration\t%d windows of %d tokens, of a text of %d\n", p.Samples, p.Tokens, p.CalibTokens)
+	calibration := fmt.Sprintf("%d windows of %d tokens, of a text of %d", p.Samples, p.Tokens, p.CalibTokens)
+	if p.Sampling == convert.SamplingNone {
+		calibration = "none is needed"
+	}
+	fmt.Fprintf(w, "calibration\t%s\n", calibration)
 	if p.Resumed > 0 {
 		fmt.Fprintf(w, "continues\t%d blocks are finished\n", p.Resumed)
 	}

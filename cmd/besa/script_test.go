@@ -36,6 +36,9 @@ func TestScripts(t *testing.T) {
 			if path, ok := assets.Lookup(assets.GGUFSplit); ok {
 				env.Setenv("GGUF_SPLIT", path)
 			}
+			if path, ok := assets.Lookup(assets.Imatrix); ok {
+				env.Setenv("LLAMA_IMATRIX", path)
+			}
 			if dir, ok := assets.Lookup(assets.Llama); ok {
 				env.Setenv("BESA_LLAMA_LIB", dir)
 			}
@@ -93,8 +96,8 @@ func writeDocuments(dir string) error {
 	)
 }
 
-// condition knows [llama] and [gguf-split]: whether llama.cpp's library and
-// that program are there, [fuse]: whether this machine can mount (it must with
+// condition knows [llama], [gguf-split] and [llama-imatrix]: whether llama.cpp's
+// library and those programs are there, [fuse]: whether this machine can mount (it must with
 // BESA_TEST_REQUIRE_FUSE=1), [cc]: whether it has a C compiler, [vbmi2]: whether
 // it runs the native plugin's kernels.
 func condition(name string) (bool, error) {
@@ -104,6 +107,9 @@ func condition(name string) (bool, error) {
 		return ok, nil
 	case "gguf-split":
 		_, ok := assets.Lookup(assets.GGUFSplit)
+		return ok, nil
+	case "llama-imatrix":
+		_, ok := assets.Lookup(assets.Imatrix)
 		return ok, nil
 	case "fuse":
 		return canMount()

@@ -22,6 +22,8 @@ const (
 	Perplexity = "tools/llama-perplexity"
 	// GGUFSplit is llama.cpp's llama-gguf-split; ask with [Lookup], too.
 	GGUFSplit = "tools/llama-gguf-split"
+	// Imatrix is llama.cpp's llama-imatrix; ask with [Lookup], too.
+	Imatrix = "tools/llama-imatrix"
 )
 
 // Dir returns the folder of the assets: $BESA_TEST_ASSETS, else besa/assets in
