@@ -269,11 +269,7 @@ func (s *session) prepare() error {
 		if s.opts.Grid != GridNone {
 			s.clip[l] = newClipping(s.opts.Grid, w.Rows, w.Cols, GroupFor(w.Cols, s.opts.Group))
 			s.clip[l].frozen = !s.learnsClipping()
-			if s.opts.Grid == GridSymmetric {
-				s.clip[l].searchSteps(s.pool, w, norms, s.rank[l], s.prune[l])
-			} else {
-				s.clip[l].fitRange(s.pool, w, s.opts.Method == MethodBESA)
-			}
+			s.fitGrid(l)
 		}
 		if s.opts.Method == MethodBESA && s.Learned == nil {
 			a := NewAllocation(w.Rows, w.Cols, cand, tiltFor(cand, sparsity[l]), s.opts.Granularity)
@@ -282,6 +278,15 @@ func (s *session) prepare() error {
 		}
 	}
 	return nil
+}
+
+// fitGrid sets the steps of layer l's grid for its weights as they are.
+func (s *session) fitGrid(l decoder.Linear) {
+	if s.opts.Grid == GridSymmetric {
+		s.clip[l].searchSteps(s.pool, s.Block.W[l], s.norms[l].Norms(), s.rank[l], s.prune[l])
+		return
+	}
+	s.clip[l].fitRange(s.pool, s.Block.W[l], s.opts.Method == MethodBESA)
 }
 
 // split fixes the goals and returns the sparsity that each layer starts from.

@@ -9,10 +9,11 @@ import (
 // needsHessians says whether the method weighs errors by the inputs'
 // correlations.
 func (o Options) needsHessians() bool {
-	return o.Refine.Solve || o.Method == MethodSparseGPT || o.Method == MethodBESA && o.Importance == ImportanceSparseGPT
+	return o.Refine.Solve != SolveNone || o.Method == MethodSparseGPT || o.Method == MethodBESA && o.Importance == ImportanceSparseGPT
 }
 
-// factorize factors the Hessians, where there are any, and drops them.
+// factorize factors the Hessians, where there are any, and drops those that
+// nothing else needs.
 func (s *session) factorize() error {
 	for l, first := range inputOf {
 		switch {
@@ -26,7 +27,9 @@ func (s *session) factorize() error {
 			}
 		}
 	}
-	s.hess = [decoder.NumLinears]*Hessian{}
+	if s.opts.Refine.Solve != SolvePCG {
+		s.hess = [decoder.NumLinears]*Hessian{}
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"besa/internal/decoder"
 	"besa/internal/kernel"
@@ -11,15 +12,15 @@ import (
 
 // Refine says what is done for the survivors once a block's masks are final.
 //
-// Solve walks once through every layer's columns and moves the error of what
-// was pruned and rounded onto the survivors not yet visited (masked GPTQ).
+// Solving fits every layer by itself to the dense block's outputs on its own
+// inputs, see [Solver].
 //
 // Tuning is Adam on the surviving weights (and on the clipping strengths of the
 // grid, through which gradients pass straight) by the block's own
 // reconstruction loss. The last windows are held out; the state that does best
 // on them is kept, which may be the one before the first pass.
 type Refine struct {
-	Solve     bool
+	Solve     Solver
 	Passes    int     // of tuning over the calibration windows; 0: none
 	LR        float64 // Adam's step for weights at the start; it falls to a twentieth along a cosine
 	Reference Path    // what is reproduced
@@ -28,6 +29,8 @@ type Refine struct {
 // validate reports the first setting that cannot be followed.
 func (r Refine) validate() error {
 	switch {
+	case r.Solve != SolveNone && !slices.Contains(Solvers, r.Solve):
+		return fmt.Errorf("solver %q; have %v", r.Solve, Solvers)
 	case r.Passes < 0 || r.Passes > 1000:
 		return fmt.Errorf("%d refinement passes; have 0 … 1000", r.Passes)
 	case r.Passes > 0 && !(r.LR > 0):
@@ -55,9 +58,7 @@ func heldOut(windows int) int { return min(max(windows/16, 1), 8) }
 // refine improves the survivors of a block whose masks are final. The block's own
 // weights are overwritten: with a grid they are what is rounded to codes.
 func (s *session) refine(ctx context.Context) (*RefineResult, error) {
-	if s.opts.Refine.Solve {
-		s.solve()
-	}
+	s.solve()
 	if s.opts.Refine.Passes == 0 {
 		return nil, nil
 	}

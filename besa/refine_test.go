@@ -117,7 +117,8 @@ func TestMethodsThreads(t *testing.T) {
 		"paper's loss":         func(o *Options) { o.Loss = LossPaper },
 		"plain softmax":        func(o *Options) { o.Plain = true },
 		"refined joint":        func(o *Options) { o.Refine.Passes, o.Grid = 1, GridSymmetric },
-		"solved":               func(o *Options) { o.Refine.Solve = true },
+		"solved":               func(o *Options) { o.Refine.Solve = SolveSweep },
+		"solved by pcg":        func(o *Options) { o.Refine.Solve, o.Grid = SolvePCG, GridSymmetric },
 		"wanda 4:8":            func(o *Options) { o.Method, o.Pattern = MethodWanda, Pattern{4, 8} },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -164,23 +165,77 @@ func TestSparseGPTBeatsWanda(t *testing.T) {
 
 func TestSolveLowersTheError(t *testing.T) {
 	for _, grid := range []Grid{GridNone, GridSymmetric, GridAsymmetric} {
-		var errs [2]float64
-		var masks [2][]uint64
-		for i, solve := range []bool{false, true} {
+		solved := func(solver Solver) *Result {
 			opts := DefaultOptions()
-			opts.Method, opts.Grid, opts.Refine.Solve = MethodWanda, grid, solve
+			opts.Method, opts.Grid, opts.Refine.Solve = MethodWanda, grid, solver
 			res, err := PruneBlock(t.Context(), tinyJob(t, 2), opts)
 			if err != nil {
 				t.Fatal(err)
 			}
-			errs[i], masks[i] = res.Error, res.Layers[decoder.Up].Mask
 			checkPruned(t, &res.Layers[decoder.Down])
+			return res
 		}
-		if errs[1] > 0.95*errs[0] {
-			t.Errorf("grid %q: error %g solved, %g not", grid, errs[1], errs[0])
+		plain := solved(SolveNone)
+		for _, solver := range Solvers {
+			res := solved(solver)
+			if res.Error > 0.95*plain.Error {
+				t.Errorf("grid %q, %s: error %g solved, %g not", grid, solver, res.Error, plain.Error)
+			}
+			if !slices.Equal(res.Layers[decoder.Up].Mask, plain.Layers[decoder.Up].Mask) {
+				t.Errorf("grid %q, %s: solving changed the mask", grid, solver)
+			}
 		}
-		if !slices.Equal(masks[0], masks[1]) {
-			t.Errorf("grid %q: solving changed the mask", grid)
+	}
+}
+
+// Conjugate gradients come closer to the least squares than the sweep, and
+// pruned weights stay zero.
+func TestConjugate(t *testing.T) {
+	x, dense := correlated(400, 200, 3), random(24, 200, 5)
+	var h Hessian
+	h.Add(nil, x)
+	fac, err := h.factorize(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	swept := kernel.NewMat[float32](24, 200)
+	copy(swept.Data, dense.Data)
+	keep := sparseGPT(nil, swept, fac, 0.5, Pattern{}, sweepWidth)
+	solved := kernel.NewMat[float32](24, 200)
+	copy(solved.Data, dense.Data)
+	conjugate(nil, solved, h.XX, keep)
+	for k, kept := range keep {
+		if !kept && solved.Data[k] != 0 {
+			t.Fatalf("pruned weight %d is %g", k, solved.Data[k])
+		}
+	}
+	if s, c := outputError(x, swept, dense), outputError(x, solved, dense); c > 0.95*s {
+		t.Errorf("error %g by conjugate gradients, %g by the sweep with the same masks", c, s)
+	}
+}
+
+// Inputs without signal, channels that are dead and weights without survivors
+// leave numbers that are finite.
+func TestConjugateDegenerate(t *testing.T) {
+	for name, scale := range map[string]float32{"dead": 0, "tiny": 1e-20, "huge": 1e15} {
+		x, w := random(8, 32, 1), random(6, 32, 2)
+		for i := range x.Data {
+			x.Data[i] *= scale
+			if i%32 < 4 {
+				x.Data[i] = 0
+			}
+		}
+		var h Hessian
+		h.Add(nil, x)
+		keep := make([]bool, 6*32)
+		for k := range keep {
+			keep[k] = k >= 32 && k%2 == 0
+		}
+		conjugate(nil, w, h.XX, keep)
+		for k, v := range w.Data {
+			if v-v != 0 || !keep[k] && v != 0 {
+				t.Fatalf("%s: weight %d is %g", name, k, v)
+			}
 		}
 	}
 }

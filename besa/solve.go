@@ -5,15 +5,41 @@ import (
 	"besa/internal/kernel"
 )
 
-// solve is masked GPTQ: SparseGPT's sweep with the masks as they are, and with
-// the grid's steps where there is a grid, so that one walk through the columns
-// makes up for pruning and rounding together. It fits each layer by itself to
-// the dense block's inputs.
+// Solver says how the survivors of a layer are fitted to the dense layer's
+// outputs on the calibration inputs.
+type Solver string
+
+// The solvers.
+const (
+	SolveNone  Solver = ""      // not at all
+	SolveSweep Solver = "sweep" // masked GPTQ: one walk through the columns
+	SolvePCG   Solver = "pcg"   // preconditioned conjugate gradients
+)
+
+// Solvers lists those that solve.
+var Solvers = []Solver{SolveSweep, SolvePCG}
+
+// solve is SparseGPT's sweep with the masks as they are, and with the grid's
+// steps where there is a grid, so that one walk through the columns makes up
+// for pruning and rounding together; or conjugate gradients, which come closer
+// to the least squares but know no grid: with one, its steps are searched again
+// for the weights that come out, and the sweep rounds them.
 func (s *session) solve() {
+	if s.opts.Refine.Solve == SolveNone {
+		return
+	}
 	for l := range decoder.NumLinears {
-		w := s.Block.W[l]
-		sw := &sweep{w: w, u: s.factor[l].U, keep: kept(s.pool, s.rank[l], s.prune[l]), width: sweepWidth}
-		if c := s.clip[l]; c != nil {
+		w, c := s.Block.W[l], s.clip[l]
+		keep := kept(s.pool, s.rank[l], s.prune[l])
+		if s.opts.Refine.Solve == SolvePCG {
+			conjugate(s.pool, w, s.hess[inputOf[l]].XX, keep)
+			if c == nil {
+				continue
+			}
+			s.fitGrid(l)
+		}
+		sw := &sweep{w: w, u: s.factor[l].U, keep: keep, width: sweepWidth}
+		if c != nil {
 			c.update(s.pool)
 			sw.store = c.nearest
 		}

@@ -39,8 +39,8 @@ func methodEntries(m besa.Options) []entry {
 			entries = append(entries, entry{"besa.allocation.lr", m.LR})
 		}
 	}
-	if m.Refine.Solve {
-		entries = append(entries, entry{"besa.refinement.solve", true})
+	if m.Refine.Solve != besa.SolveNone {
+		entries = append(entries, entry{"besa.refinement.solve", string(m.Refine.Solve)})
 	}
 	if m.Refine.Passes > 0 {
 		entries = append(entries,

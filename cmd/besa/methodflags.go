@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/spf13/pflag"
 
@@ -11,14 +13,20 @@ import (
 // refinement names what --refine does.
 type refinement string
 
-const (
-	refineOff   refinement = "off"
-	refineTune  refinement = "tune"       // Adam on the block's loss
-	refineSolve refinement = "solve"      // masked GPTQ
-	refineBoth  refinement = "solve+tune" // one after the other
-)
+// refinements are the choices and what they mean.
+var refinements = map[refinement]struct {
+	solve besa.Solver
+	tune  bool
+}{
+	"off":        {},
+	"tune":       {tune: true},                         // Adam on the block's loss
+	"solve":      {solve: besa.SolveSweep},             // masked GPTQ
+	"solve+tune": {solve: besa.SolveSweep, tune: true}, // one after the other
+	"pcg":        {solve: besa.SolvePCG},
+	"pcg+tune":   {solve: besa.SolvePCG, tune: true},
+}
 
-var refinements = []refinement{refineOff, refineTune, refineSolve, refineBoth}
+const refineOff, refineDefault refinement = "off", "tune"
 
 // methodFlags are the flags that choose and tune the method; they are read
 // into options once all are parsed.
@@ -48,8 +56,8 @@ func bindMethod(f *pflag.FlagSet, o *besa.Options) *methodFlags {
 	f.Float64Var(&o.Lambda, "lambda", o.Lambda, "weight of the sparsity penalty")
 	f.BoolVar(&o.Plain, "plain-softmax", o.Plain, "no sigmoid before the softmax over candidates")
 	choice(f, &o.Reference, "reference", "inputs of the dense block whose output besa reproduces", besa.Paths)
-	choice(f, &m.refine, "refine", "what is done for the survivors once a block's masks are final; alone it means tune", refinements)
-	f.Lookup("refine").NoOptDefVal = string(refineTune)
+	choice(f, &m.refine, "refine", "what is done for the survivors once a block's masks are final; alone it means "+string(refineDefault)+"", slices.Sorted(maps.Keys(refinements)))
+	f.Lookup("refine").NoOptDefVal = string(refineDefault)
 	f.IntVar(&m.passes, "refine-passes", defaultRefinePasses, "passes of --refine over the calibration windows")
 	f.Float64Var(&o.Refine.LR, "refine-lr", o.Refine.LR, "step of --refine at its start")
 	choice(f, &o.Refine.Reference, "refine-reference", "inputs of the dense block whose output --refine reproduces", besa.Paths)
@@ -62,15 +70,16 @@ const defaultRefinePasses = 8
 
 // complete derives what the flags say together.
 func (m *methodFlags) complete() error {
+	chosen := refinements[m.refine]
 	for _, name := range []string{"refine-passes", "refine-lr", "refine-reference"} {
-		if m.flags.Changed(name) && m.refine != refineTune && m.refine != refineBoth {
+		if m.flags.Changed(name) && !chosen.tune {
 			return fmt.Errorf("--%s shapes the tuning of survivors: add --refine", name)
 		}
 	}
-	if m.refine == refineTune || m.refine == refineBoth {
+	if chosen.tune {
 		m.options.Refine.Passes = m.passes
 	}
-	m.options.Refine.Solve = m.refine == refineSolve || m.refine == refineBoth
+	m.options.Refine.Solve = chosen.solve
 	pattern, err := besa.ParsePattern(m.pattern)
 	if err != nil {
 		return err
