@@ -46,10 +46,10 @@ func (s *session) choose(l decoder.Linear, norms []float32, sparsity float64) (e
 		keep := sparseGPT(s.pool, w, s.factor[l], sparsity, s.opts.Pattern, sweepWidth)
 		s.rank[l], s.prune[l], err = selection(s.pool, keep, w.Rows, w.Cols)
 		return err
-	case s.opts.Method == MethodMagnitude, s.opts.Method == MethodBESA && s.opts.Importance == ImportanceWeight:
+	case s.opts.Method == MethodMagnitude:
 		norms = nil
-	case s.opts.Method == MethodBESA && s.opts.Importance == ImportanceSparseGPT:
-		norms = s.factor[l].scales()
+	case s.opts.Method == MethodBESA:
+		norms = s.importanceScales(l)
 	}
 	if s.opts.Pattern.M > 0 {
 		s.rank[l], s.prune[l], err = patternMask(s.pool, w, norms, s.opts.Pattern)

@@ -36,8 +36,11 @@ func Footprint(c decoder.Config, tokens int, o Options) int64 {
 		// Logits, β, gradient, slope; Prodigy's four vectors.
 		total += rows * int64(len(NewCandidates(o.Step).P)) * 8 * float
 	}
-	if o.Refine.Passes > 0 {
+	switch {
+	case o.Refine.Passes > 0:
 		perWeight += 3 * float // Adam's moments, the best weights so far
+	case o.Refine.Along:
+		perWeight += 2 * float
 	}
 	if o.needsHessians() {
 		widest := max(hidden, query, ffn)

@@ -123,6 +123,9 @@ func optimizersFor(members []member) []optimizer {
 	if s.learnsClipping() {
 		opts = append(opts, newAdam(s.pool, s.opts.ClipLR, raws...))
 	}
+	if s.opts.Refine.Along {
+		opts = append(opts, newAlong(members))
+	}
 	return opts
 }
 

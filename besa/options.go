@@ -149,7 +149,7 @@ func DefaultOptions() Options {
 		Method: MethodBESA, Sparsity: 0.5,
 		Importance: ImportanceWanda, Granularity: GranularityRow, Reference: PathPruned, Loss: LossOfficial, LossGranularity: LossPerBlock,
 		Step: 0.01, Lambda: 5, Optimizer: OptimizerProdigy, DCoef: 5, LR: 0.1, Epochs: 1,
-		Refine: Refine{LR: 2e-4, Reference: PathDense},
+		Refine: Refine{LR: 1e-3, Reference: PathDense},
 		Grid:   GridNone, Group: 128, ClipLR: 0.01,
 	}
 }
@@ -160,7 +160,7 @@ var ErrOptions = errors.New("invalid options")
 // NeedsDensePath says whether the dense model's own hidden states are followed
 // beside the pruned one's.
 func (o Options) NeedsDensePath() bool {
-	return o.Method == MethodBESA && o.Reference == PathDense || o.Refine.Passes > 0 && o.Refine.Reference == PathDense
+	return o.Method == MethodBESA && o.Reference == PathDense || o.Refine.moves() && o.Refine.Reference == PathDense
 }
 
 // NeedsWindows says whether the method needs calibration windows, given whether
@@ -229,6 +229,9 @@ func (o Options) Validate() error {
 		if t.Set && !(t.Sparsity >= 0 && t.Sparsity < 1) {
 			return fail("sparsity %g of %s is not in [0, 1)", t.Sparsity, decoder.Linear(l))
 		}
+	}
+	if o.Refine.Along && (o.Method != MethodBESA || o.LossGranularity != LossPerBlock) {
+		return fail("weights move along with an allocation that is learned by one loss per block only")
 	}
 	if err := o.Refine.validate(); err != nil {
 		return fail("%v", err)

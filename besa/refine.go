@@ -15,12 +15,17 @@ import (
 // Solving fits every layer by itself to the dense block's outputs on its own
 // inputs, see [Solver].
 //
+// Along moves the survivors while the allocation is learned, by the same loss,
+// and ranks the weights again every few steps, so that allocation, masks and
+// weights are found together.
+//
 // Tuning is Adam on the surviving weights (and on the clipping strengths of the
 // grid, through which gradients pass straight) by the block's own
 // reconstruction loss. The last windows are held out; the state that does best
 // on them is kept, which may be the one before the first pass.
 type Refine struct {
 	Solve     Solver
+	Along     bool    // MethodBESA with one loss per block
 	Passes    int     // of tuning over the calibration windows; 0: none
 	LR        float64 // Adam's step for weights at the start; it falls to a twentieth along a cosine
 	Reference Path    // what is reproduced
@@ -33,13 +38,16 @@ func (r Refine) validate() error {
 		return fmt.Errorf("solver %q; have %v", r.Solve, Solvers)
 	case r.Passes < 0 || r.Passes > 1000:
 		return fmt.Errorf("%d refinement passes; have 0 … 1000", r.Passes)
-	case r.Passes > 0 && !(r.LR > 0):
+	case r.moves() && !(r.LR > 0):
 		return fmt.Errorf("refinement step %g: it must be positive", r.LR)
-	case r.Passes > 0 && r.Reference != PathDense && r.Reference != PathPruned:
+	case r.moves() && r.Reference != PathDense && r.Reference != PathPruned:
 		return fmt.Errorf("refinement reference %q; have %v", r.Reference, Paths)
 	}
 	return nil
 }
+
+// moves tells whether weights are moved by gradients.
+func (r Refine) moves() bool { return r.Along || r.Passes > 0 }
 
 // RefineResult is what refinement did to a block's reconstruction loss, as the
 // mean over windows.

@@ -60,13 +60,16 @@ func rowsOf(m, x kernel.Mat[float32]) kernel.Mat[float32] { return m.View(0, x.R
 
 // blockLoss compares the block's output with that of the dense block.
 func (s *session) blockLoss() func(int) (float64, error) {
-	dout := s.tokensBy(s.Engine.Hidden)
+	dout, path := s.tokensBy(s.Engine.Hidden), s.opts.Reference
+	if s.opts.Refine.Along {
+		path = s.opts.Refine.Reference
+	}
 	return func(window int) (float64, error) {
 		x, err := s.In.Load(window)
 		if err != nil {
 			return 0, err
 		}
-		ref, err := s.target(s.opts.Reference, window)
+		ref, err := s.target(path, window)
 		if err != nil {
 			return 0, err
 		}

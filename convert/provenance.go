@@ -42,8 +42,9 @@ func methodEntries(m besa.Options) []entry {
 	if m.Refine.Solve != besa.SolveNone {
 		entries = append(entries, entry{"besa.refinement.solve", string(m.Refine.Solve)})
 	}
-	if m.Refine.Passes > 0 {
+	if m.Refine.Passes > 0 || m.Refine.Along {
 		entries = append(entries,
+			entry{"besa.refinement.along", m.Refine.Along},
 			entry{"besa.refinement.passes", uint32(m.Refine.Passes)},
 			entry{"besa.refinement.lr", m.Refine.LR},
 			entry{"besa.refinement.reference", string(m.Refine.Reference)},

@@ -35,6 +35,7 @@ type methodFlags struct {
 	pattern string
 	refine  refinement
 	passes  int
+	along   bool
 	flags   *pflag.FlagSet
 }
 
@@ -59,6 +60,7 @@ func bindMethod(f *pflag.FlagSet, o *besa.Options) *methodFlags {
 	choice(f, &m.refine, "refine", "what is done for the survivors once a block's masks are final; alone it means "+string(refineDefault)+"", slices.Sorted(maps.Keys(refinements)))
 	f.Lookup("refine").NoOptDefVal = string(refineDefault)
 	f.IntVar(&m.passes, "refine-passes", defaultRefinePasses, "passes of --refine over the calibration windows")
+	f.BoolVar(&m.along, "refine-along", true, "--refine moves weights while besa learns its allocation too, and ranks them again as they move")
 	f.Float64Var(&o.Refine.LR, "refine-lr", o.Refine.LR, "step of --refine at its start")
 	choice(f, &o.Refine.Reference, "refine-reference", "inputs of the dense block whose output --refine reproduces", besa.Paths)
 	f.BoolVar(&o.Expected, "expected-counts", o.Expected, "keep the learned counts, which meet the target only nearly")
@@ -71,13 +73,15 @@ const defaultRefinePasses = 8
 // complete derives what the flags say together.
 func (m *methodFlags) complete() error {
 	chosen := refinements[m.refine]
-	for _, name := range []string{"refine-passes", "refine-lr", "refine-reference"} {
+	for _, name := range []string{"refine-along", "refine-passes", "refine-lr", "refine-reference"} {
 		if m.flags.Changed(name) && !chosen.tune {
 			return fmt.Errorf("--%s shapes the tuning of survivors: add --refine", name)
 		}
 	}
 	if chosen.tune {
 		m.options.Refine.Passes = m.passes
+		learned := m.options.Method == besa.MethodBESA && m.options.LossGranularity == besa.LossPerBlock
+		m.options.Refine.Along = m.along && (learned || m.flags.Changed("refine-along"))
 	}
 	m.options.Refine.Solve = chosen.solve
 	pattern, err := besa.ParsePattern(m.pattern)
