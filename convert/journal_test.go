@@ -25,6 +25,7 @@ func TestResume(t *testing.T) {
 		"bf16":        func(o *Options) { o.Activations = ActivationsBF16 },
 		"dense path":  func(o *Options) { o.Method.Reference = besa.PathDense },
 		"two blocks":  func(o *Options) { o.Method.LossGranularity = besa.LossPerPair },
+		"refined":     func(o *Options) { o.Method.Refine.Along, o.Method.Refine.Passes = true, 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			want, _ := run(t, demo(t, variant))
@@ -117,6 +118,7 @@ func TestResumeRefusesAnotherConversion(t *testing.T) {
 		"seed":      {func(_ *testing.T, o *Options) { o.Calibration.Seed = 7 }, "seed (1 then, 7 now)"},
 		"precision": {func(_ *testing.T, o *Options) { o.Precision = PrecisionBF16 }, "precision (fp32 then, bf16 now)"},
 		"method":    {func(_ *testing.T, o *Options) { o.Method.Sparsity = 0.6 }, "sparsity (0.5 then, 0.6 now)"},
+		"refine":    {func(_ *testing.T, o *Options) { o.Method.Refine.Along = true }, "refine"},
 		"version":   {func(_ *testing.T, o *Options) { o.Version = "newer" }, "version of besa (test then, newer now)"},
 		"weights": {func(t *testing.T, o *Options) {
 			data, err := os.ReadFile(o.Input)
