@@ -30,15 +30,17 @@ row dense "$model" - - -
 run magnitude --calib-stride 11008 --method magnitude
 run wanda --calib-stride 11008 --method wanda
 run sparsegpt --calib-stride 11008 --method sparsegpt
-run besa --calib-stride 11008
+run besa --calib-stride 11008 --refine=off
+run 'besa refined' --calib-stride 11008
 run 'joint wanda' --calib-stride 11008 --method wanda --joint-q4
 run 'joint sparsegpt' --calib-stride 11008 --method sparsegpt --joint-q4
-run 'joint besa' --calib-stride 11008 --joint-q4
-run 'joint besa asymmetric' --calib-stride 11008 --joint-q4 --grid asymmetric
+run 'joint besa' --calib-stride 11008 --joint-q4 --refine=off
+run 'joint besa refined' --calib-stride 11008 --joint-q4
+run 'joint besa asymmetric' --calib-stride 11008 --joint-q4 --refine=off --grid asymmetric
 for seed in ${SEEDS:-}; do
   run "wanda seed $seed" --seed "$seed" --method wanda
   run "sparsegpt seed $seed" --seed "$seed" --method sparsegpt
-  run "besa seed $seed" --seed "$seed"
-  run "joint besa seed $seed" --seed "$seed" --joint-q4
+  run "besa seed $seed" --refine=off --seed "$seed"
+  run "joint besa seed $seed" --refine=off --seed "$seed" --joint-q4
 done
 echo "files: $work" >&2

@@ -18,6 +18,7 @@ var refinements = map[refinement]struct {
 	solve besa.Solver
 	tune  bool
 }{
+	refineAuto:   {}, // tune where besa chooses, else off
 	"off":        {},
 	"tune":       {tune: true},                         // Adam on the block's loss
 	"solve":      {solve: besa.SolveSweep},             // masked GPTQ
@@ -26,7 +27,7 @@ var refinements = map[refinement]struct {
 	"pcg+tune":   {solve: besa.SolvePCG, tune: true},
 }
 
-const refineOff, refineDefault refinement = "off", "tune"
+const refineAuto, refineAlone refinement = "auto", "tune"
 
 // methodFlags are the flags that choose and tune the method; they are read
 // into options once all are parsed.
@@ -41,7 +42,7 @@ type methodFlags struct {
 
 // bindMethod adds the method's flags to f.
 func bindMethod(f *pflag.FlagSet, o *besa.Options) *methodFlags {
-	m := &methodFlags{options: o, flags: f, refine: refineOff}
+	m := &methodFlags{options: o, flags: f, refine: refineAuto}
 	choice(f, &o.Method, "method", "what chooses the weights to drop", besa.Methods)
 	f.Float64Var(&o.Sparsity, "sparsity", o.Sparsity, "fraction of weights to prune")
 	f.StringVar(&m.pattern, "pattern", "", "n:m masks such as 2:4 or 4:8 (pruned:group); wanda, magnitude and sparsegpt")
@@ -57,8 +58,8 @@ func bindMethod(f *pflag.FlagSet, o *besa.Options) *methodFlags {
 	f.Float64Var(&o.Lambda, "lambda", o.Lambda, "weight of the sparsity penalty")
 	f.BoolVar(&o.Plain, "plain-softmax", o.Plain, "no sigmoid before the softmax over candidates")
 	choice(f, &o.Reference, "reference", "inputs of the dense block whose output besa reproduces", besa.Paths)
-	choice(f, &m.refine, "refine", "what is done for the survivors once a block's masks are final; alone it means "+string(refineDefault)+"", slices.Sorted(maps.Keys(refinements)))
-	f.Lookup("refine").NoOptDefVal = string(refineDefault)
+	choice(f, &m.refine, "refine", "what is done for the survivors; auto tunes them after besa and does nothing after the baselines, --refine alone tunes", slices.Sorted(maps.Keys(refinements)))
+	f.Lookup("refine").NoOptDefVal = string(refineAlone)
 	f.IntVar(&m.passes, "refine-passes", defaultRefinePasses, "passes of --refine over the calibration windows")
 	f.BoolVar(&m.along, "refine-along", true, "--refine moves weights while besa learns its allocation too, and ranks them again as they move")
 	f.Float64Var(&o.Refine.LR, "refine-lr", o.Refine.LR, "step of --refine at its start")
@@ -67,15 +68,18 @@ func bindMethod(f *pflag.FlagSet, o *besa.Options) *methodFlags {
 	return m
 }
 
-// defaultRefinePasses is where the perplexity of docs/method.md's table levels off.
-const defaultRefinePasses = 8
+// defaultRefinePasses doubles the time of besa: see docs/method.md.
+const defaultRefinePasses = 3
 
 // complete derives what the flags say together.
 func (m *methodFlags) complete() error {
+	if m.refine == refineAuto && m.options.Method == besa.MethodBESA {
+		m.refine = refineAlone
+	}
 	chosen := refinements[m.refine]
 	for _, name := range []string{"refine-along", "refine-passes", "refine-lr", "refine-reference"} {
 		if m.flags.Changed(name) && !chosen.tune {
-			return fmt.Errorf("--%s shapes the tuning of survivors: add --refine", name)
+			return fmt.Errorf("--%s shapes the tuning of survivors: add --refine=tune", name)
 		}
 	}
 	if chosen.tune {
