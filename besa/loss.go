@@ -8,21 +8,32 @@ import (
 
 // reconstruction is the loss over one window: the official Σ_t,c
 // ((out − ref)/‖ref_:,c‖₂)² / channels, where a channel that is zero throughout
-// the reference does not count, or the paper's Σ_t,c (out − ref)². It writes the
-// gradient with respect to out to grad.
+// the reference does not count; the same after every token's values, of both,
+// have been divided by the root mean square of its reference; or the paper's
+// Σ_t,c (out − ref)². It writes the gradient with respect to out to grad.
 func reconstruction(p *kernel.Pool, form LossForm, out, ref, grad kernel.Mat[float32]) float64 {
 	const width = 64 // columns per unit of work
 	units := (out.Cols + width - 1) / width
 	sums := make([]float64, units)
+	var token []float32 // what a token's squares are multiplied by; nil: one
+	if form == LossNormed {
+		token = inverseSquares(p, ref)
+	}
 	p.For(units, 1, func(u0, u1 int) {
-		var norms, weights [width]float32
+		var norms, weights, scaled [width]float32
 		for u := u0; u < u1; u++ {
 			lo, hi := u*width, min((u+1)*width, out.Cols)
-			norm, weight := norms[:hi-lo], weights[:hi-lo]
+			norm, weight, row := norms[:hi-lo], weights[:hi-lo], scaled[:hi-lo]
 			clear(norm)
 			for t := range ref.Rows {
 				r := ref.Row(t)[lo:hi]
-				kernel.MulAdd(norm, r, r)
+				if token == nil {
+					kernel.MulAdd(norm, r, r)
+					continue
+				}
+				clear(row)
+				kernel.Axpy(token[t], r, row)
+				kernel.MulAdd(norm, r, row)
 			}
 			for j, n := range norm {
 				weight[j] = 1 / (n * float32(out.Cols))
@@ -33,7 +44,13 @@ func reconstruction(p *kernel.Pool, form LossForm, out, ref, grad kernel.Mat[flo
 				}
 			}
 			for t := range out.Rows {
-				sums[u] += float64(kernel.WeightedError(grad.Row(t)[lo:hi], out.Row(t)[lo:hi], ref.Row(t)[lo:hi], weight))
+				w := weight
+				if token != nil {
+					w = row
+					clear(row)
+					kernel.Axpy(token[t], weight, row)
+				}
+				sums[u] += float64(kernel.WeightedError(grad.Row(t)[lo:hi], out.Row(t)[lo:hi], ref.Row(t)[lo:hi], w))
 			}
 		}
 	})
@@ -42,6 +59,21 @@ func reconstruction(p *kernel.Pool, form LossForm, out, ref, grad kernel.Mat[flo
 		loss += s
 	}
 	return loss
+}
+
+// inverseSquares returns the inverse mean square of every token of x; zero for
+// a token that is zero, which then does not count.
+func inverseSquares(p *kernel.Pool, x kernel.Mat[float32]) []float32 {
+	inv := make([]float32, x.Rows)
+	p.For(x.Rows, 16, func(lo, hi int) {
+		for t := lo; t < hi; t++ {
+			row := x.Row(t)
+			if mean := kernel.Dot(row, row) / float32(len(row)); mean > 0 && 1/mean <= math.MaxFloat32 {
+				inv[t] = 1 / mean
+			}
+		}
+	})
+	return inv
 }
 
 // squaredError returns Σ(out − ref)² and Σref², whose ratio's root is the

@@ -91,11 +91,12 @@ type LossForm string
 // The forms.
 const (
 	LossOfficial LossForm = "official" // errors over the norm of their channel; penalty λ((s−α̂)/α̂)²
+	LossNormed   LossForm = "normed"   // official, after every token has been divided by its root mean square, as the next block's norm does
 	LossPaper    LossForm = "paper"    // Eq 1: ‖Y−Ŷ‖² + λ(s−α̂)²
 )
 
 // LossForms lists them in the order in which they are offered.
-var LossForms = []LossForm{LossOfficial, LossPaper}
+var LossForms = []LossForm{LossOfficial, LossNormed, LossPaper}
 
 // Optimizer moves the logits of the allocation.
 type Optimizer string
@@ -149,7 +150,7 @@ func DefaultOptions() Options {
 		Method: MethodBESA, Sparsity: 0.5,
 		Importance: ImportanceWanda, Granularity: GranularityRow, Reference: PathPruned, Loss: LossOfficial, LossGranularity: LossPerBlock,
 		Step: 0.01, Lambda: 5, Optimizer: OptimizerProdigy, DCoef: 5, LR: 0.1, Epochs: 1,
-		Refine: Refine{LR: 1e-3, Reference: PathDense},
+		Refine: Refine{LR: 1e-3, Reference: PathDense, Loss: LossNormed},
 		Grid:   GridNone, Group: 128, ClipLR: 0.01,
 	}
 }

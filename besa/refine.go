@@ -29,6 +29,7 @@ type Refine struct {
 	Passes    int     // of tuning over the calibration windows; 0: none
 	LR        float64 // Adam's step for weights at the start; it falls to a twentieth along a cosine
 	Reference Path    // what is reproduced
+	Loss      LossForm
 }
 
 // validate reports the first setting that cannot be followed.
@@ -40,6 +41,8 @@ func (r Refine) validate() error {
 		return fmt.Errorf("%d refinement passes; have 0 … 1000", r.Passes)
 	case r.moves() && !(r.LR > 0):
 		return fmt.Errorf("refinement step %g: it must be positive", r.LR)
+	case r.moves() && !slices.Contains(LossForms, r.Loss):
+		return fmt.Errorf("refinement loss %q; have %v", r.Loss, LossForms)
 	case r.moves() && r.Reference != PathDense && r.Reference != PathPruned:
 		return fmt.Errorf("refinement reference %q; have %v", r.Reference, Paths)
 	}
@@ -174,7 +177,7 @@ func (t *tuner) forward(i int) (float64, kernel.Mat[float32], error) {
 		return 0, t.dout, err
 	}
 	dout := t.dout.View(0, x.Rows, 0, t.dout.Cols)
-	return reconstruction(t.pool, LossOfficial, t.acts.Out, ref, dout), dout, nil
+	return reconstruction(t.pool, t.opts.Refine.Loss, t.acts.Out, ref, dout), dout, nil
 }
 
 // step tunes on window i and returns the loss before.

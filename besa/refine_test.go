@@ -148,6 +148,7 @@ func TestMethodsThreads(t *testing.T) {
 		"weight importance":    func(o *Options) { o.Importance = ImportanceWeight },
 		"layer-wise":           func(o *Options) { o.Granularity = GranularityLayer },
 		"dense path, adamw":    func(o *Options) { o.Reference, o.Optimizer = PathDense, OptimizerAdamW },
+		"normed loss":          func(o *Options) { o.Loss = LossNormed },
 		"paper's loss":         func(o *Options) { o.Loss = LossPaper },
 		"plain softmax":        func(o *Options) { o.Plain = true },
 		"refined joint":        func(o *Options) { o.Refine.Passes, o.Grid = 1, GridSymmetric },
@@ -273,5 +274,52 @@ func TestConjugateDegenerate(t *testing.T) {
 				t.Fatalf("%s: weight %d is %g", name, k, v)
 			}
 		}
+	}
+}
+
+// The normed loss is the official one of tokens that have been divided by
+// their reference's root mean square; its gradient is that of finite
+// differences, and a token without signal does not count.
+func TestNormedLoss(t *testing.T) {
+	const tokens, channels = 9, 70
+	out, ref := random(tokens, channels, 1), random(tokens, channels, 2)
+	clear(ref.Row(4))
+	for j := range ref.Row(2) {
+		ref.Row(2)[j] *= 1000 // a massive activation
+		out.Row(2)[j] *= 1000
+	}
+	grad, none := kernel.NewMat[float32](tokens, channels), kernel.NewMat[float32](tokens, channels)
+	got := reconstruction(nil, LossNormed, out, ref, grad)
+	a, b := kernel.NewMat[float32](tokens, channels), kernel.NewMat[float32](tokens, channels)
+	for i := range tokens {
+		var sum float64
+		for _, v := range ref.Row(i) {
+			sum += float64(v) * float64(v)
+		}
+		for j := range channels {
+			if sum > 0 {
+				f := float32(1 / math.Sqrt(sum/channels))
+				a.Row(i)[j], b.Row(i)[j] = out.Row(i)[j]*f, ref.Row(i)[j]*f
+			}
+		}
+	}
+	if want := reconstruction(nil, LossOfficial, a, b, none); math.Abs(got-want) > 1e-5*want {
+		t.Errorf("loss %g, want %g", got, want)
+	}
+	for _, k := range []int{0, 69, 2*channels + 5, 4*channels + 1, 8*channels + 33} {
+		was := out.Data[k]
+		h := 1e-2 * max(1, abs32(was))
+		out.Data[k] = was + h
+		up := reconstruction(nil, LossNormed, out, ref, none)
+		out.Data[k] = was - h
+		down := reconstruction(nil, LossNormed, out, ref, none)
+		out.Data[k] = was
+		want := (up - down) / float64(2*h)
+		if d := math.Abs(float64(grad.Data[k]) - want); d > 2e-2*math.Abs(want)+1e-6/float64(h) {
+			t.Errorf("gradient %d: %g, finite differences %g", k, grad.Data[k], want)
+		}
+	}
+	if grad.Row(4)[1] != 0 {
+		t.Error("a token without signal has a gradient")
 	}
 }

@@ -60,9 +60,9 @@ func rowsOf(m, x kernel.Mat[float32]) kernel.Mat[float32] { return m.View(0, x.R
 
 // blockLoss compares the block's output with that of the dense block.
 func (s *session) blockLoss() func(int) (float64, error) {
-	dout, path := s.tokensBy(s.Engine.Hidden), s.opts.Reference
+	dout, path, form := s.tokensBy(s.Engine.Hidden), s.opts.Reference, s.opts.Loss
 	if s.opts.Refine.Along {
-		path = s.opts.Refine.Reference
+		path, form = s.opts.Refine.Reference, s.opts.Refine.Loss
 	}
 	return func(window int) (float64, error) {
 		x, err := s.In.Load(window)
@@ -77,7 +77,7 @@ func (s *session) blockLoss() func(int) (float64, error) {
 			return 0, err
 		}
 		d := rowsOf(dout, x)
-		loss := reconstruction(s.pool, s.opts.Loss, s.acts.Out, ref, d)
+		loss := reconstruction(s.pool, form, s.acts.Out, ref, d)
 		return loss, s.Engine.Backward(&s.masked, s.acts, d, s.grads)
 	}
 }

@@ -64,6 +64,7 @@ func bindMethod(f *pflag.FlagSet, o *besa.Options) *methodFlags {
 	f.BoolVar(&m.along, "refine-along", true, "--refine moves weights while besa learns its allocation too, and ranks them again as they move")
 	f.Float64Var(&o.Refine.LR, "refine-lr", o.Refine.LR, "step of --refine at its start")
 	choice(f, &o.Refine.Reference, "refine-reference", "inputs of the dense block whose output --refine reproduces", besa.Paths)
+	choice(f, &o.Refine.Loss, "refine-loss", "form of the loss that --refine lowers", besa.LossForms)
 	f.BoolVar(&o.Expected, "expected-counts", o.Expected, "keep the learned counts, which meet the target only nearly")
 	return m
 }
@@ -77,7 +78,7 @@ func (m *methodFlags) complete() error {
 		m.refine = refineAlone
 	}
 	chosen := refinements[m.refine]
-	for _, name := range []string{"refine-along", "refine-passes", "refine-lr", "refine-reference"} {
+	for _, name := range []string{"refine-along", "refine-passes", "refine-lr", "refine-reference", "refine-loss"} {
 		if m.flags.Changed(name) && !chosen.tune {
 			return fmt.Errorf("--%s shapes the tuning of survivors: add --refine=tune", name)
 		}
