@@ -13,7 +13,7 @@ field() { sed -n "s/^ *\"$1\": \([^,]*\),\{0,1\}$/\1/p" "$work/report" | head -1
 echo '| precision | in blocks | whole | 10·P·T | of the fp32 peak | estimated by --dry-run |'
 echo '| --- | ---: | ---: | ---: | ---: | ---: |'
 for precision in fp32 bf16; do
-  run=("$besa" convert --json --quiet --force --precision "$precision" --calib "$calib" --calib-samples "${SAMPLES:-128}" --calib-len "${LEN:-2048}"
+  run=("$besa" convert --json --quiet --force --refine=off --precision "$precision" --calib "$calib" --calib-samples "${SAMPLES:-128}" --calib-len "${LEN:-2048}"
     ${FLAGS-} "$work/model.gguf" -o "$work/out.gguf")
   "${run[@]}" --dry-run >"$work/report"
   estimate=$(field estimated_seconds)

@@ -11,7 +11,7 @@ mkdir -p "$work"
 [ -e "$work/model.gguf" ] || go run "$(realpath "$(dirname "$0")")/synthetic-model" -dir "$work"
 [ -e "$work/long.txt" ] || for _ in 1 2 3 4 5; do cat "$work/calibration.txt"; done >"$work/long.txt"
 
-"$besa" convert --json --memory "${MEMORY:-6GiB}" --resume=false --force --calib "$work/long.txt" --calib-samples "${SAMPLES:-128}" --calib-len 2048 \
+"$besa" convert --json --refine=off --memory "${MEMORY:-6GiB}" --resume=false --force --calib "$work/long.txt" --calib-samples "${SAMPLES:-128}" --calib-len 2048 \
   ${FLAGS---joint-q4} "$work/model.gguf" -o "$work/out.sparse.gguf" >"$work/report.json" 2>"$work/progress" &
 pid=$!
 trap 'kill $pid 2>/dev/null || true' EXIT

@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 threads=(${THREADS:+--threads "$THREADS"})
 
 ppl() { # precision seed
-  "$besa" convert --quiet --force --precision "$1" --seed "$2" --calib "$calib" --calib-samples "${SAMPLES:-32}" --calib-len "$len" \
+  "$besa" convert --quiet --force --refine=off --precision "$1" --seed "$2" --calib "$calib" --calib-samples "${SAMPLES:-32}" --calib-len "$len" \
     "${threads[@]}" ${FLAGS---joint-q4} "$model" -o "$work/out.gguf" >/dev/null
   "$besa" eval ppl --engine go --protocol paper --ctx "$len" --limit "${LIMIT:-64}" --data "$data" "${threads[@]}" --json --quiet "$work/out.gguf" |
     sed -n 's/^ *"perplexity": \([^,]*\),\{0,1\}$/\1/p' | head -1
