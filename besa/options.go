@@ -168,7 +168,7 @@ func (o Options) NeedsDensePath() bool {
 // the sums of squared inputs are known without them.
 func (o Options) NeedsWindows(sums bool) bool {
 	switch {
-	case o.Refine.Passes > 0 || o.Refine.Solve:
+	case o.Refine.moves() || o.Refine.Solve != SolveNone:
 		return true
 	case o.Method == MethodMagnitude:
 		return false
