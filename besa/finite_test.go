@@ -60,7 +60,7 @@ func TestDeadChannelsAndRows(t *testing.T) {
 		for _, grid := range []Grid{GridNone, GridSymmetric, GridAsymmetric} {
 			for name, set := range map[string]func(*Options){
 				"plain":  func(*Options) {},
-				"solved": func(o *Options) { o.Refine.Solve = true },
+				"solved": func(o *Options) { o.Refine.Solve = SolveSweep },
 				"tuned":  func(o *Options) { o.Refine.Passes = 1 },
 				"metric": func(o *Options) { o.Importance = ImportanceSparseGPT },
 			} {
