@@ -57,13 +57,18 @@ case $model in
 esac
 
 # quantised TYPE: prints the stock file of that type. Weights are taken as they are;
-# the low-bit i-quants want an importance matrix, and speed does not depend on it.
+# the low-bit i-quants want an importance matrix, which for the random model is all ones: speed does not depend on it.
 quantised() {
   local out=${file%.gguf}.$1.gguf
   [[ $1 == Q4_0 ]] && echo "$file" && return
   if [[ ! -f $out ]]; then
     echo "quantising $out" >&2
-    "$tools/llama-quantize" --allow-requantize "$file" "$out.part" "$1" "$(nproc)" >"$out.log" 2>&1 ||
+    local imatrix=()
+    if [[ $1 == IQ* && $model == 1b* ]]; then
+      [[ -f $cache/1b.imatrix.gguf ]] || CGO_ENABLED=0 go run ./scripts/bench-model --imatrix "$cache/1b.imatrix.gguf"
+      imatrix=(--imatrix "$cache/1b.imatrix.gguf")
+    fi
+    "$tools/llama-quantize" --allow-requantize "${imatrix[@]}" "$file" "$out.part" "$1" "$(nproc)" >"$out.log" 2>&1 ||
       { tail -n 3 "$out.log" >&2; exit 1; }
     mv "$out.part" "$out" && rm "$out.log"
   fi

@@ -36,19 +36,25 @@ func main() {
 	sparsity := flag.Float64("sparsity", 0.5, "share of pruned weights in every row of the blocks' matrices")
 	window := flag.Int("window", 0, "prune the same number of weights in every run of so many (0: anywhere in the row)")
 	sparse := flag.String("sparse", "", "also write the model as a sparse GGUF to this file")
+	imatrix := flag.String("imatrix", "", "write an importance matrix of ones, for llama-quantize, to this file instead")
 	flag.Parse()
-	if flag.NArg() != 1 || *sparsity < 0 || *sparsity > 1 || *window < 0 || *window > 0 && (width%*window != 0 || ffn%*window != 0) {
-		fmt.Fprintln(os.Stderr, "usage: bench-model [--sparsity 0.5] [--window 64] [--sparse OUT.sparse.gguf] OUT.gguf")
-		os.Exit(2)
-	}
-	if err := write(flag.Arg(0), *sparsity, *window); err != nil {
-		fmt.Fprintln(os.Stderr, "bench-model:", err)
-		os.Exit(3)
-	}
-	if *sparse == "" {
+	if *imatrix != "" && flag.NArg() == 0 {
+		must(writeImatrix(*imatrix))
 		return
 	}
-	if err := writeSparse(flag.Arg(0), *sparse); err != nil {
+	if flag.NArg() != 1 || *sparsity < 0 || *sparsity > 1 || *window < 0 || *window > 0 && (width%*window != 0 || ffn%*window != 0) {
+		fmt.Fprintln(os.Stderr, "usage: bench-model [--sparsity 0.5] [--window 64] [--sparse OUT.sparse.gguf] OUT.gguf, or bench-model --imatrix OUT.imatrix.gguf")
+		os.Exit(2)
+	}
+	must(write(flag.Arg(0), *sparsity, *window))
+	if *sparse != "" {
+		must(writeSparse(flag.Arg(0), *sparse))
+	}
+}
+
+// must ends the program where there is an error.
+func must(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench-model:", err)
 		os.Exit(3)
 	}
@@ -158,12 +164,8 @@ func write(path string, sparsity float64, window int) error {
 			return err
 		}
 	}
-	ones := make([]byte, 4*width)
-	for i := range width {
-		binary.LittleEndian.PutUint32(ones[4*i:], 0x3f800000)
-	}
 	for _, name := range norms() {
-		if err := w.WriteTensor(name, ones); err != nil {
+		if err := w.WriteTensor(name, ones(width)); err != nil {
 			return err
 		}
 	}
