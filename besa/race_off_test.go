@@ -1,0 +1,5 @@
+//go:build !race
+
+package besa
+
+const raceDetector = false
