@@ -133,12 +133,13 @@ type nativeTensor struct {
 	_          uint64
 }
 
-// nativeStats is struct besa_native_stats.
+// nativeStats is struct besa_native_stats; blank fields are not read here.
 type nativeStats struct {
-	size                                        uint64
-	tensorsSparse, tensorsStock, tensorsOffered uint64
-	bytesSparse, bytesOffered, bytesExpanded    uint64
-	kernel                                      [32]byte
+	size             uint64
+	tensorsSparse, _ uint64
+	tensorsOffered   uint64
+	_, _, _          uint64 // bytes
+	kernel           [32]byte
 }
 
 // plugin is the loaded native plugin.
