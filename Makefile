@@ -35,7 +35,7 @@ test-short: ## the tests that need nothing from outside
 	$(GO) test -short ./...
 
 test-race: ## the concurrent packages under the race detector
-	CGO_ENABLED=1 $(GO) test -race -short ./gguf ./sparsefmt ./internal/kernel ./internal/decoder ./besa ./convert
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 25m ./gguf ./sparsefmt ./internal/kernel ./internal/decoder ./besa ./convert
 
 test-kernels: ## the engine's tests on every kernel implementation
 	for k in generic avx2 avx512 avx512bf16; do BESA_KERNEL=$$k $(GO) test -count=1 ./internal/decoder ./besa || exit 1; done
