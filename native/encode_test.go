@@ -32,9 +32,11 @@ func decode(blob []byte, coding sparsefmt.Coding, rows, cols int, group uint32) 
 	})
 }
 
-func (l *library) encoded(data []byte, coding sparsefmt.Coding, rows, cols int) (blob []byte, group uint32) {
-	words := make([]uint64, l.bound(uint32(rows), uint32(cols))/8+1) // aligned, zero
-	all := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), 8*len(words))
+// encoded encodes an ordinary matrix; its memory and the blob's are guarded.
+func (l *library) encoded(t *testing.T, data []byte, coding sparsefmt.Coding, rows, cols int, tight edge) (blob []byte, group uint32) {
+	t.Helper()
+	data = guarded(t, data, tight)
+	all := guarded(t, make([]byte, (l.bound(uint32(coding), uint32(rows), uint32(cols))+7)/8*8), tight)
 	n := l.encode(unsafe.Pointer(&data[0]), uint32(coding), uint32(rows), uint32(cols), unsafe.Pointer(&all[0]), unsafe.Pointer(&group))
 	return all[:n:n], group
 }
@@ -50,8 +52,8 @@ func TestEncode(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%v", name, coding), func(t *testing.T) {
 				rnd := rand.New(rand.NewPCG(uint64(s.rows), uint64(s.cols)))
 				m := s.matrix(rnd, coding, func() float32 { return float32(rnd.NormFloat64()) })
-				data := dense(t, m)
-				blob, group := l.encoded(guarded(t, data), coding, s.rows, s.cols)
+				data, tight := dense(t, m), edges[s.cols/32%2]
+				blob, group := l.encoded(t, data, coding, s.rows, s.cols, tight)
 				if m.Group > 0 && int(group) < m.Group {
 					t.Errorf("group %d of a matrix with %d", group, m.Group)
 				}
@@ -79,7 +81,7 @@ func TestEncode(t *testing.T) {
 						}
 					}
 				}
-				expanded := guarded(t, make([]byte, len(data)))
+				expanded := guarded(t, make([]byte, len(data)), tight)
 				l.expand(unsafe.Pointer(&blob[0]), uint64(len(blob)), unsafe.Pointer(&expanded[0]))
 				if !bytes.Equal(expanded, dense(t, got)) {
 					t.Error("the plugin and sparsefmt expand the blob differently")
@@ -105,7 +107,7 @@ func TestEncodeRefusesNonFinite(t *testing.T) {
 			data[at] = 0x80
 		}
 		data[at+1] = high
-		if blob, _ := l.encoded(data, coding, 17, 64); len(blob) != 0 {
+		if blob, _ := l.encoded(t, data, coding, 17, 64, atEnd); len(blob) != 0 {
 			t.Errorf("%v: a value that is not finite was encoded", coding)
 		}
 	}
@@ -129,7 +131,7 @@ func TestCorruptBlobs(t *testing.T) {
 			t.Run(fmt.Sprintf("%v/%d", coding, part), func(t *testing.T) {
 				for i := range 50 {
 					bad := corrupt(rnd, blob, i)
-					b := guarded(t, bad)
+					b := guarded(t, bad, atEnd)
 					if wrong := l.open(unsafe.Pointer(&b[0]), uint64(len(b))); wrong != "" {
 						refused++
 						continue
@@ -186,7 +188,7 @@ func TestOffers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := guarded(t, blob)
+	b := guarded(t, blob, atEnd)
 	name := append([]byte("blk.0.test.weight"), 0)
 	long := append(bytes.Repeat([]byte("x"), 64), 0)
 	good := offerStruct{64, &name[0], 20, 128, 1, 64, &b[0], uint64(len(b)), 0}
@@ -197,7 +199,7 @@ func TestOffers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := guarded(t, blob)
+	a := guarded(t, blob, atEnd)
 	for what, c := range map[string]struct {
 		change func(o *offerStruct)
 		want   int32

@@ -55,6 +55,26 @@ func (l *library) run(t testing.TB, w []uintptr, rows, tokens, threads, repeats 
 	return y, seconds
 }
 
+// With more tokens than a few, products of Q4_0 have the very bits of stock's
+// repacked form, however the work is divided among threads.
+func TestManyTokensAreStocks(t *testing.T) {
+	l := inGGML(t)
+	rnd := rand.New(rand.NewPCG(5, 6))
+	for _, s := range []struct{ rows, cols, group int }{{48, 2080, 32}, {200, 576, 64}, {72, 1536, 128}} {
+		data := [][]byte{prunedQ4(rnd, s.rows, s.cols, s.group, 0.5, 0)}
+		us, stock := l.weights(t, ours, gguf.Q4_0, s.rows, s.cols, data), l.weights(t, repacked, gguf.Q4_0, s.rows, s.cols, data)
+		for _, tokens := range []int{few + 1, 8, 13, 64} {
+			x := normal(rnd, tokens*s.cols)
+			want, _ := l.run(t, stock, s.rows, tokens, 1, 1, x)
+			for _, threads := range []int{1, 2} {
+				if got, _ := l.run(t, us, s.rows, tokens, threads, 1, x); !slices.Equal(got, want) {
+					t.Errorf("%d×%d by %d, %d tokens, %d threads: %.2g from stock's product", s.rows, s.cols, s.group, tokens, threads, distance(got, want))
+				}
+			}
+		}
+	}
+}
+
 // prunedQ4 is a random matrix in Q4_0: one scale per group, the given share pruned
 // in every row, or in every window of so many weights.
 func prunedQ4(rnd *rand.Rand, rows, cols, group int, sparsity float64, window int) []byte {

@@ -16,9 +16,9 @@ import (
 type library struct {
 	open      func(blob unsafe.Pointer, bytes uint64) string
 	encode    func(data unsafe.Pointer, coding, rows, cols uint32, dst, group unsafe.Pointer) uint64
-	bound     func(rows, cols uint32) uint64
+	bound     func(coding, rows, cols uint32) uint64
 	expand    func(blob unsafe.Pointer, bytes uint64, dst unsafe.Pointer)
-	multiply  func(blob unsafe.Pointer, bytes uint64, kernel int32, tokens uint32, x, y unsafe.Pointer) int32
+	multiply  func(blob unsafe.Pointer, bytes uint64, kernel int32, tokens uint32, x, y unsafe.Pointer, atStart int32) int32
 	supported func() int32
 	offer     func(t unsafe.Pointer) int32
 	withdraw  func(blob unsafe.Pointer)
@@ -104,13 +104,23 @@ func loadKernels(t testing.TB) *library {
 	return l
 }
 
-// guarded copies data to memory that ends where an unreadable page begins, so
-// that a read or write past it is a fault.
-func guarded(t *testing.T, data []byte) []byte {
+// An edge says which end of guarded memory is tight against an unreadable page.
+type edge int32
+
+const (
+	atEnd edge = iota
+	atStart
+)
+
+var edges = []edge{atEnd, atStart}
+
+// guarded copies data to memory between two unreadable pages, tight against one
+// of them, so that a read or write past that edge is a fault.
+func guarded(t *testing.T, data []byte, tight edge) []byte {
 	t.Helper()
 	page := os.Getpagesize()
 	n := (len(data) + page - 1) / page * page
-	m, err := unix.Mmap(-1, 0, n+page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	m, err := unix.Mmap(-1, 0, n+2*page, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,10 +129,14 @@ func guarded(t *testing.T, data []byte) []byte {
 			t.Error(err)
 		}
 	})
-	if err := unix.Mprotect(m[n:], unix.PROT_NONE); err != nil {
+	inner := m[page : page+n]
+	if err := unix.Mprotect(inner, unix.PROT_READ|unix.PROT_WRITE); err != nil {
 		t.Fatal(err)
 	}
-	b := m[n-len(data) : n : n]
+	if tight == atEnd {
+		inner = inner[n-len(data):]
+	}
+	b := inner[:len(data):len(data)]
 	copy(b, data)
 	return b
 }

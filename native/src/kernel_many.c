@@ -86,49 +86,50 @@ TARGET static void fill_scales(const struct cursor *c, const struct plain *p, ui
     }
 }
 
-/* Adds the panel's products with n tokens from t on. */
-INLINE void panel_products(const struct panel *q, const struct activations *a, uint32_t t, int n, uint32_t w, uint32_t words,
-                           uint32_t blocks_per_group, product *y) {
+/*
+ * Adds the panel's products with n tokens from t on, block by block: the
+ * integer sum of a block times the product of both scales, which is exact,
+ * added with one rounding. That is the order of ggml's repacked Q4_0, so the
+ * results are the same bits.
+ */
+INLINE void panel_products(const struct panel *q, const struct activations *a, uint32_t t, int n, uint32_t w, uint32_t words, product *y) {
     const int8_t *codes = a->codes + (uint64_t)t * a->stride + 64 * (uint64_t)w;
     const float *scales = a->scales + (uint64_t)t * a->blocks + 2 * w;
     const int32_t *bias = a->bias + (uint64_t)t * a->blocks + 2 * w;
-    for (uint32_t b = 0; b < 2 * words;) {
-        __m512 group[2][TOKENS];
-        for (int i = 0; i < n; i++) group[0][i] = group[1][i] = _mm512_setzero_ps();
-        const uint32_t first = b;
-        do {
-            __m512i dot[2][TOKENS];
-            for (int i = 0; i < n; i++) dot[0][i] = dot[1][i] = _mm512_set1_epi32(bias[(uint64_t)i * a->blocks + b]);
-            for (uint32_t quad = 8 * b; quad < 8 * b + 8; quad++) {
-                __m512i c0 = _mm512_load_si512(q->codes[0][quad]), c1 = _mm512_load_si512(q->codes[1][quad]);
-                for (int i = 0; i < n; i++) {
-                    int32_t four;
-                    memcpy(&four, codes + (uint64_t)i * a->stride + 4 * (uint64_t)quad, 4);
-                    __m512i x = _mm512_set1_epi32(four);
-                    dot[0][i] = _mm512_dpbusd_epi32(dot[0][i], c0, x);
-                    dot[1][i] = _mm512_dpbusd_epi32(dot[1][i], c1, x);
-                }
-            }
+    __m512 sum[2][TOKENS];
+    for (int i = 0; i < n; i++) {
+        sum[0][i] = _mm512_load_ps(y[t + (uint32_t)i][0]);
+        sum[1][i] = _mm512_load_ps(y[t + (uint32_t)i][1]);
+    }
+    for (uint32_t b = 0; b < 2 * words; b++) {
+        __m512i dot[2][TOKENS];
+        for (int i = 0; i < n; i++) dot[0][i] = dot[1][i] = _mm512_set1_epi32(bias[(uint64_t)i * a->blocks + b]);
+        for (uint32_t quad = 8 * b; quad < 8 * b + 8; quad++) {
+            __m512i c0 = _mm512_load_si512(q->codes[0][quad]), c1 = _mm512_load_si512(q->codes[1][quad]);
             for (int i = 0; i < n; i++) {
-                __m512 s = _mm512_set1_ps(scales[(uint64_t)i * a->blocks + b]);
-                group[0][i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[0][i]), s, group[0][i]);
-                group[1][i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[1][i]), s, group[1][i]);
-            }
-            b++;
-        } while (b < 2 * words && b % blocks_per_group);
-        for (int i = 0; i < n; i++) {
-            for (int tile = 0; tile < 2; tile++) {
-                float *sum = y[t + (uint32_t)i][tile];
-                _mm512_store_ps(sum, _mm512_fmadd_ps(group[tile][i], _mm512_load_ps(q->scales[tile][first]), _mm512_load_ps(sum)));
+                int32_t four;
+                memcpy(&four, codes + (uint64_t)i * a->stride + 4 * (uint64_t)quad, 4);
+                __m512i x = _mm512_set1_epi32(four);
+                dot[0][i] = _mm512_dpbusd_epi32(dot[0][i], c0, x);
+                dot[1][i] = _mm512_dpbusd_epi32(dot[1][i], c1, x);
             }
         }
+        __m512 d0 = _mm512_load_ps(q->scales[0][b]), d1 = _mm512_load_ps(q->scales[1][b]);
+        for (int i = 0; i < n; i++) {
+            __m512 s = _mm512_set1_ps(scales[(uint64_t)i * a->blocks + b]);
+            sum[0][i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[0][i]), _mm512_mul_ps(d0, s), sum[0][i]);
+            sum[1][i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[1][i]), _mm512_mul_ps(d1, s), sum[1][i]);
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        _mm512_store_ps(y[t + (uint32_t)i][0], sum[0][i]);
+        _mm512_store_ps(y[t + (uint32_t)i][1], sum[1][i]);
     }
 }
 
-#define PRODUCTS(n)                                                                                                        \
-    TARGET static void products_##n(const struct panel *q, const struct activations *a, uint32_t t, uint32_t w, uint32_t words, \
-                                    uint32_t per_group, product *y) {                                                      \
-        panel_products(q, a, t, n, w, words, per_group, y);                                                                \
+#define PRODUCTS(n)                                                                                                                      \
+    TARGET static void products_##n(const struct panel *q, const struct activations *a, uint32_t t, uint32_t w, uint32_t words, product *y) { \
+        panel_products(q, a, t, n, w, words, y);                                                                                         \
     }
 PRODUCTS(1)
 PRODUCTS(2)
@@ -138,12 +139,12 @@ PRODUCTS(5)
 PRODUCTS(6)
 
 /* All tokens with one panel. */
-static void panel_tokens(const struct panel *q, const struct activations *a, uint32_t w, uint32_t words, uint32_t per_group, product *y) {
-    typedef void products(const struct panel *, const struct activations *, uint32_t, uint32_t, uint32_t, uint32_t, product *);
+static void panel_tokens(const struct panel *q, const struct activations *a, uint32_t w, uint32_t words, product *y) {
+    typedef void products(const struct panel *, const struct activations *, uint32_t, uint32_t, uint32_t, product *);
     static products *const by_tokens[TOKENS + 1] = {NULL, products_1, products_2, products_3, products_4, products_5, products_6};
     for (uint32_t t = 0; t < a->tokens;) {
         uint32_t n = a->tokens - t < TOKENS ? a->tokens - t : TOKENS;
-        by_tokens[n](q, a, t, w, words, per_group, y);
+        by_tokens[n](q, a, t, w, words, y);
         t += n;
     }
 }
@@ -162,7 +163,7 @@ void kernel_many(const struct plain *p, uint32_t from, uint32_t to, const struct
                 fill_codes(&c[i], p, w, words, q->codes[i]);
                 fill_scales(&c[i], p, w, words, q->scales[i]);
             }
-            panel_tokens(q, a, w, words, p->group / ACT_BLOCK, sums);
+            panel_tokens(q, a, w, words, sums);
         }
         for (uint32_t t = 0; t < a->tokens; t++) {
             for (int i = 0; i < 2; i++)

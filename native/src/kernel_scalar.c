@@ -1,5 +1,11 @@
-/* The scalar twin of the kernels: what they compute, one weight at a time. */
+/*
+ * The scalar twin of the kernels: what they compute, one weight at a time. The
+ * kernels for many tokens give the same bits; those for a few sum in another
+ * order, and agree where every order gives the same sum.
+ */
 #include "kernel.h"
+
+#define TARGET __attribute__((target("fma"))) /* one rounding */
 
 static float half_to_float(uint16_t h) {
     uint32_t exp = h >> 10 & 31, frac = h & 0x3ff;
@@ -22,7 +28,7 @@ static int32_t code(const struct plain *p, const struct tile *v, uint32_t slot, 
 }
 
 /* Product of the row in a slot with token t; at is the row's place in its plane. */
-static float row_product(const struct plain *p, const struct tile *v, uint32_t slot, uint64_t at, const struct activations *a, uint32_t t) {
+TARGET static float row_product(const struct plain *p, const struct tile *v, uint32_t slot, uint64_t at, const struct activations *a, uint32_t t) {
     const uint64_t *mask = v->masks + (uint64_t)slot * p->words;
     const int8_t *codes = a->codes + (uint64_t)t * a->stride;
     float y = 0;
@@ -32,20 +38,20 @@ static float row_product(const struct plain *p, const struct tile *v, uint32_t s
             if (mask[col / 64] >> col % 64 & 1) dot += code(p, v, slot, at++) * codes[col];
         }
         float d = half_to_float(v->scales[(uint64_t)slot * p->groups + b * ACT_BLOCK / p->group]);
-        y += (float)dot * d * a->scales[(uint64_t)t * a->blocks + b];
+        y = __builtin_fmaf((float)dot, d * a->scales[(uint64_t)t * a->blocks + b], y);
     }
     return y;
 }
 
 /* The same for 16-bit weights. */
-static float float_product(const struct plain *p, const struct tile *v, uint32_t slot, uint64_t at, const struct activations *a, uint32_t t) {
+TARGET static float float_product(const struct plain *p, const struct tile *v, uint32_t slot, uint64_t at, const struct activations *a, uint32_t t) {
     const uint64_t *mask = v->masks + (uint64_t)slot * p->words;
     float y = 0;
     for (uint32_t col = 0; col < p->cols; col++) {
         if (!(mask[col / 64] >> col % 64 & 1)) continue;
         uint16_t h;
         memcpy(&h, v->stream + 2 * at++, sizeof h);
-        y += (p->coding == CODING_F16 ? half_to_float(h) : bf16_to_float(h)) * a->values[(uint64_t)t * a->stride + col];
+        y = __builtin_fmaf(p->coding == CODING_F16 ? half_to_float(h) : bf16_to_float(h), a->values[(uint64_t)t * a->stride + col], y);
     }
     return y;
 }
