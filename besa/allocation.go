@@ -14,10 +14,10 @@ import (
 // of the candidates. For other targets the candidates' exponent Tilt moves the
 // window: β ∝ exp(σ(logit) + Tilt·p).
 //
-// The hard mask prunes the ⌊α·cols⌋ least important weights of a row (official
-// code; the paper's Eq 5 would prune where P ≥ α, a slightly different count).
-// Its gradient passes straight through P(prune at rank k) = Σ_{d: k < ⌊cols·p_d⌋} β_d;
-// see Backward.
+// The hard mask prunes the ⌊α·cols⌋ least important weights of a row, or as many
+// as the paper's Eq 5 says ([MaskRule]). Its gradient passes straight through
+// P(prune at rank k) = Σ_{d: k < count_d} β_d, where count_d is what candidate d
+// prunes; see Backward.
 type Allocation struct {
 	Rows, Cols int
 	Shared     bool // one distribution for all rows
@@ -86,7 +86,7 @@ func (a *Allocation) Update(p *kernel.Pool) {
 			}
 			kernel.Softmax(beta, beta)
 			a.Alpha[i] = kernel.Dot(beta, a.Cand.P)
-			a.Prune[i] = min(max(int(a.Alpha[i]*float32(a.Cols)), 0), a.Cols)
+			a.Prune[i] = a.Cand.pruned(beta, a.Alpha[i], a.counts, a.Cols)
 		}
 	})
 	if a.Shared {
@@ -94,6 +94,15 @@ func (a *Allocation) Update(p *kernel.Pool) {
 			a.Alpha[i], a.Prune[i] = a.Alpha[0], a.Prune[0]
 		}
 	}
+}
+
+// share is the fraction of row i that goes before counts are settled: α, or
+// what Eq 5 makes of it.
+func (a *Allocation) share(i int) float64 {
+	if a.Cand.Rule == RulePaper {
+		return float64(a.Prune[i]) / float64(a.Cols)
+	}
+	return float64(a.Alpha[i])
 }
 
 // Sum returns Σ_rows α·cols, the expected number of pruned weights.

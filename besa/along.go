@@ -36,15 +36,20 @@ func (a *along) step() {
 		return
 	}
 	for _, m := range a.members {
-		// Weights that are not finite cannot be ranked; the next loss reports them.
-		if rank, err := Rank(m.s.pool, m.s.Block.W[m.l], m.s.importanceScales(m.l)); err == nil {
-			m.s.rank[m.l] = rank
-		}
+		m.s.rankAgain(m.l)
 	}
 }
 
-// importanceScales is what BESA multiplies |w| by to rank the weights of layer
-// l, per input channel; nil: by one.
+// rankAgain ranks the weights of layer l as they have become. Weights that are
+// not finite cannot be ranked; the next loss reports them.
+func (s *session) rankAgain(l decoder.Linear) {
+	if rank, err := Rank(s.pool, s.Block.W[l], s.importanceScales(l)); err == nil {
+		s.rank[l] = rank
+	}
+}
+
+// importanceScales is what |w| is multiplied by to rank the weights of layer l
+// for BESA, per input channel; nil: by one.
 func (s *session) importanceScales(l decoder.Linear) []float32 {
 	switch s.opts.Importance {
 	case ImportanceWeight:

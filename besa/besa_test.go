@@ -172,7 +172,7 @@ func TestExactCounts(t *testing.T) {
 		var allocs []*Allocation
 		total := 0
 		for range 1 + rng.IntN(4) {
-			a := NewAllocation(1+rng.IntN(9), 1+rng.IntN(70), NewCandidates(0.1), 0, GranularityRow)
+			a := NewAllocation(1+rng.IntN(9), 1+rng.IntN(70), NewCandidates(0.1, RuleOfficial), 0, GranularityRow)
 			for i := range a.Alpha {
 				a.Alpha[i] = rng.Float32()
 			}
@@ -197,7 +197,7 @@ func TestExactCounts(t *testing.T) {
 
 func TestTiltStartsAtTheTarget(t *testing.T) {
 	for _, target := range []float64{0.1, 0.3, 0.5, 0.7, 0.9} {
-		c := NewCandidates(0.01)
+		c := NewCandidates(0.01, RuleOfficial)
 		a := NewAllocation(1, 1000, c, tiltFor(c, target), GranularityRow)
 		a.Update(nil)
 		if got := float64(a.Alpha[0]); !(math.Abs(got-target) < 1e-3) {

@@ -252,7 +252,7 @@ func (s *session) target(path Path, i int) (kernel.Mat[float32], error) {
 
 // prepare ranks the weights and sets up uniform counts, grids and allocations.
 func (s *session) prepare() error {
-	cand := NewCandidates(s.opts.Step)
+	cand := NewCandidates(s.opts.Step, s.opts.Rule)
 	sparsity, err := s.split()
 	if err != nil {
 		return err

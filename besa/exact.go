@@ -6,14 +6,14 @@ import (
 )
 
 // exactCounts turns learned sparsities into prune counts that sum to target
-// over all layers: every α moves by the same shift, and the last few weights
+// over all layers: every row's sparsity moves by the same shift, and the last few weights
 // go to the rows with the largest remainders.
 func exactCounts(allocs []*Allocation, target int) [][]int {
 	total := func(shift float64) int {
 		n := 0
 		for _, a := range allocs {
-			for _, alpha := range a.Alpha {
-				n += int(shifted(alpha, shift, a.Cols))
+			for i := range a.Rows {
+				n += int(shifted(a.share(i), shift, a.Cols))
 			}
 		}
 		return n
@@ -35,8 +35,8 @@ func exactCounts(allocs []*Allocation, target int) [][]int {
 	missing := target
 	for l, a := range allocs {
 		counts[l] = make([]int, a.Rows)
-		for i, alpha := range a.Alpha {
-			x := shifted(alpha, lo, a.Cols)
+		for i := range a.Rows {
+			x := shifted(a.share(i), lo, a.Cols)
 			counts[l][i] = int(x)
 			missing -= int(x)
 			if int(x) < a.Cols {
@@ -59,9 +59,9 @@ func exactCounts(allocs []*Allocation, target int) [][]int {
 	return counts
 }
 
-// shifted is the real-valued prune count of a row whose α moves by shift.
-func shifted(alpha float32, shift float64, cols int) float64 {
-	return min(max((float64(alpha)+shift)*float64(cols), 0), float64(cols))
+// shifted is the real-valued prune count of a row whose sparsity moves by shift.
+func shifted(share, shift float64, cols int) float64 {
+	return min(max((share+shift)*float64(cols), 0), float64(cols))
 }
 
 // uniformCounts prunes s·cols weights of every row; where that is no integer

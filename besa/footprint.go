@@ -34,7 +34,7 @@ func Footprint(c decoder.Config, tokens int, o Options) int64 {
 	}
 	if o.Method == MethodBESA {
 		// Logits, β, gradient, slope; Prodigy's four vectors.
-		total += rows * int64(len(NewCandidates(o.Step).P)) * 8 * float
+		total += rows * int64(len(NewCandidates(o.Step, o.Rule).P)) * 8 * float
 	}
 	switch {
 	case o.Refine.Passes > 0:

@@ -64,7 +64,7 @@ func TestBackwardOfGridAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := NewAllocation(rows, cols, NewCandidates(0.01), 0, GranularityRow)
+	a := NewAllocation(rows, cols, NewCandidates(0.01, RuleOfficial), 0, GranularityRow)
 	a.Update(nil)
 	c := newClipping(GridAsymmetric, rows, cols, 32)
 	c.fitRange(nil, w, true)

@@ -127,6 +127,7 @@ type Options struct {
 	// LossGranularity is what shares one loss; those below a block are taken
 	// on the pruned path only.
 	LossGranularity LossGranularity
+	Rule            MaskRule
 	Plain           bool    // β = softmax(logits): no sigmoid before the softmax
 	Step            float64 // distance of candidate sparsities; 0.01
 	Lambda          float64 // weight of the sparsity penalty; 5
@@ -149,6 +150,7 @@ func DefaultOptions() Options {
 	return Options{
 		Method: MethodBESA, Sparsity: 0.5,
 		Importance: ImportanceWanda, Granularity: GranularityRow, Reference: PathPruned, Loss: LossOfficial, LossGranularity: LossPerBlock,
+		Rule: RuleOfficial,
 		Step: 0.01, Lambda: 5, Optimizer: OptimizerProdigy, DCoef: 5, LR: 0.1, Epochs: 1,
 		Refine: Refine{LR: 1e-3, Reference: PathDense, Loss: LossNormed},
 		Grid:   GridNone, Group: 128, ClipLR: 0.01,
@@ -204,6 +206,8 @@ func (o Options) Validate() error {
 		return fail("reference %q; have %v", o.Reference, Paths)
 	case !slices.Contains(LossForms, o.Loss):
 		return fail("loss %q; have %v", o.Loss, LossForms)
+	case !slices.Contains(MaskRules, o.Rule):
+		return fail("mask rule %q; have %v", o.Rule, MaskRules)
 	case !slices.Contains(LossGranularities, o.LossGranularity):
 		return fail("loss granularity %q; have %v", o.LossGranularity, LossGranularities)
 	case o.Method == MethodBESA && o.Reference == PathDense && (o.LossGranularity == LossPerLayer || o.LossGranularity == LossPerHalf):
@@ -231,8 +235,11 @@ func (o Options) Validate() error {
 			return fail("sparsity %g of %s is not in [0, 1)", t.Sparsity, decoder.Linear(l))
 		}
 	}
-	if o.Refine.Along && (o.Method != MethodBESA || o.LossGranularity != LossPerBlock) {
+	if o.Refine.Along && !o.canMoveAlong() {
 		return fail("weights move along with an allocation that is learned by one loss per block only")
+	}
+	if o.Refine.Remask && (o.Method != MethodBESA || o.Refine.Passes == 0) {
+		return fail("masks are chosen again while the survivors of besa are tuned only")
 	}
 	if err := o.Refine.validate(); err != nil {
 		return fail("%v", err)

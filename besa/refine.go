@@ -23,13 +23,34 @@ import (
 // grid, through which gradients pass straight) by the block's own
 // reconstruction loss. The last windows are held out; the state that does best
 // on them is kept, which may be the one before the first pass.
+//
+// Remask has tuning choose the masks again: during the first half of its steps
+// the weights are ranked anew every few steps, every row keeping its count.
 type Refine struct {
 	Solve     Solver
 	Along     bool    // MethodBESA with one loss per block
 	Passes    int     // of tuning over the calibration windows; 0: none
+	Remask    bool    // MethodBESA with passes of tuning
 	LR        float64 // Adam's step for weights at the start; it falls to a twentieth along a cosine
 	Reference Path    // what is reproduced
 	Loss      LossForm
+}
+
+// RefinePasses is the number of tuning passes that is worth its time: they take
+// about as long as learning the allocation (docs/method.md).
+const RefinePasses = 3
+
+// Refined returns the options with the survivors refined, along and by tuning,
+// the best that was measured.
+func (o Options) Refined() Options {
+	o.Refine.Passes = RefinePasses
+	o.Refine.Along = o.canMoveAlong()
+	return o
+}
+
+// canMoveAlong tells whether weights can move while the allocation is learned.
+func (o Options) canMoveAlong() bool {
+	return o.Method == MethodBESA && o.LossGranularity == LossPerBlock
 }
 
 // validate reports the first setting that cannot be followed.
@@ -98,6 +119,11 @@ func (s *session) refine(ctx context.Context) (*RefineResult, error) {
 				return nil, err
 			}
 			sum += loss
+			if done := pass*n + i + 1; s.opts.Refine.Remask && done%rankEvery == 0 && 2*done <= total {
+				for l := range decoder.NumLinears {
+					s.rankAgain(l)
+				}
+			}
 			if s.Step != nil {
 				s.Step(s.learned+pass*n+i+1, s.learned+total)
 			}
@@ -126,6 +152,7 @@ type tuner struct {
 	dout    kernel.Mat[float32]
 	params  []param
 	best    [][]float32
+	ranks   [decoder.NumLinears]*Ranking // of the best state
 	weights *adam
 	clips   *adam // nil without a grid that is learned
 }
@@ -233,10 +260,12 @@ func (t *tuner) save() {
 	for i, p := range t.params {
 		copy(t.best[i], p.value)
 	}
+	t.ranks = t.rank
 }
 
 func (t *tuner) restore() {
 	for i, p := range t.params {
 		copy(p.value, t.best[i])
 	}
+	t.rank = t.ranks
 }

@@ -196,7 +196,7 @@ func TestPairRefuses(t *testing.T) {
 // TestStep holds the finest and the coarsest candidates to the target.
 func TestCandidateStep(t *testing.T) {
 	for step, candidates := range map[float64]int{0.001: 1001, 0.01: 101, 0.1: 11, 0.5: 3} {
-		if got := len(NewCandidates(step).P); got != candidates {
+		if got := len(NewCandidates(step, RuleOfficial).P); got != candidates {
 			t.Errorf("step %g: %d candidates, want %d", step, got, candidates)
 		}
 		for _, sparsity := range []float64{0.3, 0.5, 0.7} {

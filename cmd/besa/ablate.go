@@ -13,6 +13,7 @@ import (
 	"besa/convert"
 	"besa/eval"
 	"besa/internal/ablate"
+	"besa/internal/corpus"
 )
 
 type ablateOptions struct {
@@ -49,7 +50,9 @@ the one that was cut off. DIR/ablations.md and the plots in DIR/img show what is
 	f.StringVar(&o.Out, "out", "", "folder for cells, report and plots")
 	f.StringSliceVar(&o.Tables, "tables", nil, "tables to make, of "+strings.Join(ablate.TableNames(), ", ")+" (default: all)")
 	f.Float64Var(&o.Method.Sparsity, "sparsity", o.Method.Sparsity, "fraction of weights to prune where a table does not vary it")
-	f.StringVar(&o.Calibration.Path, "calib", "", "calibration text: a plain text, JSON lines (either also .gz), Parquet, or a folder of them; field or column \"text\"")
+	f.IntVar(&o.Method.Group, "group-size", o.Method.Group, "weights per scale of the 4-bit grids: 128, 64 or 32")
+	f.StringVar(&o.Calibration.Path, "calib", "", "calibration text: a plain text, JSON lines (either also .gz), Parquet, or a folder of them")
+	f.StringVar(&o.Calibration.Column, "calib-column", corpus.DefaultColumn, "field of JSON lines or column of Parquet that holds the text")
 	f.IntVar(&o.Calibration.Samples, "calib-samples", 0, "calibration windows (default 128)")
 	f.IntVar(&o.Calibration.Len, "calib-len", 0, "tokens per window (default 2048, or the model's context)")
 	f.IntVar(&o.Calibration.Stride, "calib-stride", 0, "tokens from one window's start to the next in the joined text (default: random documents, one window of each)")
@@ -92,7 +95,13 @@ func (o *ablateOptions) command() string {
 	if o.Method.Sparsity != besa.DefaultOptions().Sparsity {
 		add("sparsity", o.Method.Sparsity)
 	}
+	if o.Method.Group != besa.DefaultOptions().Group {
+		add("group-size", o.Method.Group)
+	}
 	add("calib", filepath.Base(o.Calibration.Path))
+	if o.Calibration.Column != corpus.DefaultColumn {
+		add("calib-column", o.Calibration.Column)
+	}
 	type number struct {
 		flag  string
 		value int

@@ -49,6 +49,7 @@ func bindMethod(f *pflag.FlagSet, o *besa.Options) *methodFlags {
 	choice(f, &o.Importance, "importance", "metric that orders the weights of a row for besa", besa.Importances)
 	choice(f, &o.Granularity, "granularity", "what shares one learned sparsity", besa.Granularities)
 	choice(f, &o.Loss, "loss", "form of the loss", besa.LossForms)
+	choice(f, &o.Rule, "mask-rule", "how many weights of a row its learned distribution prunes: α of them, or the paper's Eq 5", besa.MaskRules)
 	choice(f, &o.LossGranularity, "loss-granularity", "what one loss is taken over, and meets the target sparsity as a whole", besa.LossGranularities)
 	choice(f, &o.Optimizer, "optimizer", "what moves the sparsities", besa.Optimizers)
 	f.Float64Var(&o.DCoef, "d-coef", o.DCoef, "Prodigy's step coefficient")
@@ -60,8 +61,9 @@ func bindMethod(f *pflag.FlagSet, o *besa.Options) *methodFlags {
 	choice(f, &o.Reference, "reference", "inputs of the dense block whose output besa reproduces", besa.Paths)
 	choice(f, &m.refine, "refine", "what is done for the survivors; auto tunes them after besa and does nothing after the baselines, --refine alone tunes", slices.Sorted(maps.Keys(refinements)))
 	f.Lookup("refine").NoOptDefVal = string(refineAlone)
-	f.IntVar(&m.passes, "refine-passes", defaultRefinePasses, "passes of --refine over the calibration windows")
+	f.IntVar(&m.passes, "refine-passes", besa.RefinePasses, "passes of --refine over the calibration windows")
 	f.BoolVar(&m.along, "refine-along", true, "--refine moves weights while besa learns its allocation too, and ranks them again as they move")
+	f.BoolVar(&o.Refine.Remask, "refine-remask", false, "--refine chooses the masks again during the first half of its passes, every row keeping its number of survivors")
 	f.Float64Var(&o.Refine.LR, "refine-lr", o.Refine.LR, "step of --refine at its start")
 	choice(f, &o.Refine.Reference, "refine-reference", "inputs of the dense block whose output --refine reproduces", besa.Paths)
 	choice(f, &o.Refine.Loss, "refine-loss", "form of the loss that --refine lowers", besa.LossForms)
@@ -69,24 +71,23 @@ func bindMethod(f *pflag.FlagSet, o *besa.Options) *methodFlags {
 	return m
 }
 
-// defaultRefinePasses doubles the time of besa: see docs/method.md.
-const defaultRefinePasses = 3
-
 // complete derives what the flags say together.
 func (m *methodFlags) complete() error {
 	if m.refine == refineAuto && m.options.Method == besa.MethodBESA {
 		m.refine = refineAlone
 	}
 	chosen := refinements[m.refine]
-	for _, name := range []string{"refine-along", "refine-passes", "refine-lr", "refine-reference", "refine-loss"} {
+	for _, name := range []string{"refine-along", "refine-passes", "refine-remask", "refine-lr", "refine-reference", "refine-loss"} {
 		if m.flags.Changed(name) && !chosen.tune {
 			return fmt.Errorf("--%s shapes the tuning of survivors: add --refine=tune", name)
 		}
 	}
 	if chosen.tune {
+		*m.options = m.options.Refined()
 		m.options.Refine.Passes = m.passes
-		learned := m.options.Method == besa.MethodBESA && m.options.LossGranularity == besa.LossPerBlock
-		m.options.Refine.Along = m.along && (learned || m.flags.Changed("refine-along"))
+		if m.flags.Changed("refine-along") {
+			m.options.Refine.Along = m.along
+		}
 	}
 	m.options.Refine.Solve = chosen.solve
 	pattern, err := besa.ParsePattern(m.pattern)

@@ -69,6 +69,22 @@ func figures(r *Result) (all []Figures) {
 	return all
 }
 
+// Every table consists of conversions that can be made, each under its own name.
+func TestTrialsAreValid(t *testing.T) {
+	for _, table := range allTables(besa.DefaultOptions(), defaultSamples) {
+		labels := map[string]bool{}
+		for _, trial := range table.trials {
+			if err := trial.method.Validate(); err != nil && !trial.dense {
+				t.Errorf("%s, %s: %v", table.name, trial.label, err)
+			}
+			if labels[trial.label] {
+				t.Errorf("%s: two trials are called %q", table.name, trial.label)
+			}
+			labels[trial.label] = true
+		}
+	}
+}
+
 // TestInterruptedRunContinues stops a run in the middle of its third cell.
 func TestInterruptedRunContinues(t *testing.T) {
 	o := options(t, "loss-granularity", "layers")

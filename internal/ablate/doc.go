@@ -100,7 +100,7 @@ func (o *Options) prepare() ([]table, []text, string, error) {
 		}
 		texts = append(texts, text{name, t})
 	}
-	calib, err := corpus.Load(o.Calibration.Path)
+	calib, err := corpus.Read(o.Calibration.Path, corpus.Options{Column: o.Calibration.Column}, func(string) error { return nil })
 	if err != nil {
 		return fail(err)
 	}

@@ -50,6 +50,7 @@ func (r *runner) cost(t trial) float64 {
 	if t.method.Method == besa.MethodBESA {
 		passes += 8 * float64(t.method.Epochs)
 	}
+	passes += 8 * float64(t.method.Refine.Passes)
 	return measure + passes*float64(t.samples)
 }
 

@@ -79,6 +79,8 @@ func allTables(base besa.Options, samples int) []table {
 			with("0.001", 0, func(o *besa.Options) { o.Step = 0.001 }),
 		}, (*report).simple},
 		{"joint", "Joint with 4-bit quantisation", "Table 3", jointTrials(with), (*report).joint},
+		{"settings", "The official code's settings and others", "where they differ: docs/method.md", settingTrials(with), (*report).simple},
+		{"refine", "Refinement of the survivors", "not in the paper", refineTrials(with), (*report).joint},
 		{"patterns", "n:m patterns", "not in the paper", patternTrials(with), (*report).simple},
 		{"calibration", "Calibration size", "Figure 4", calibrationTrials(besaBase), (*report).calibration},
 		{"epochs", "Passes over the calibration windows", "Table 5, left", []trial{
@@ -126,6 +128,47 @@ func jointTrials(with variant) []trial {
 	}
 	return trials
 }
+
+// settingTrials has what the paper, or a choice that it leaves open, has otherwise.
+func settingTrials(with variant) []trial {
+	return []trial{
+		with("official", 0, func(*besa.Options) {}),
+		with("loss of Eq 1", 0, func(o *besa.Options) { o.Loss = besa.LossPaper }),
+		with("masks of Eq 5", 0, func(o *besa.Options) { o.Rule = besa.RulePaper }),
+		with("reference of Algorithm 1 (dense path)", 0, func(o *besa.Options) { o.Reference = besa.PathDense }),
+		with("no sigmoid before the softmax", 0, func(o *besa.Options) { o.Plain = true }),
+		with("AdamW", 0, func(o *besa.Options) { o.Optimizer = besa.OptimizerAdamW }),
+		with("counts as learned", 0, func(o *besa.Options) { o.Expected = true }),
+	}
+}
+
+// refineTrials has what can be done for the survivors, without and with a grid.
+func refineTrials(with variant) []trial {
+	var trials []trial
+	for _, grid := range []besa.Grid{besa.GridNone, besa.GridSymmetric} {
+		add := func(label string, change func(*besa.Options)) {
+			if grid != besa.GridNone {
+				label += ", 4-bit"
+			}
+			trials = append(trials, with(label, 0, func(o *besa.Options) {
+				o.Grid = grid
+				change(o)
+			}))
+		}
+		add("off", func(*besa.Options) {})
+		add("along and tune (default)", func(o *besa.Options) { *o = o.Refined() })
+		tune := func(o *besa.Options) { o.Refine.Passes = besa.RefinePasses }
+		add("tune", tune)
+		for _, solver := range besa.Solvers {
+			add(solverNames[solver], func(o *besa.Options) { o.Refine.Solve = solver })
+			add(solverNames[solver]+" and tune", func(o *besa.Options) { tune(o); o.Refine.Solve = solver })
+		}
+	}
+	return trials
+}
+
+// solverNames are the command line's.
+var solverNames = map[besa.Solver]string{besa.SolveSweep: "solve", besa.SolvePCG: "pcg"}
 
 func patternTrials(with variant) []trial {
 	var trials []trial
