@@ -150,6 +150,8 @@ func TestMethodsThreads(t *testing.T) {
 		"dense path, adamw":    func(o *Options) { o.Reference, o.Optimizer = PathDense, OptimizerAdamW },
 		"normed loss":          func(o *Options) { o.Loss = LossNormed },
 		"paper's loss":         func(o *Options) { o.Loss = LossPaper },
+		"masks of Eq 5":        func(o *Options) { o.Rule = RulePaper },
+		"masks chosen again":   func(o *Options) { o.Refine.Remask, o.Refine.Passes = true, 2 },
 		"plain softmax":        func(o *Options) { o.Plain = true },
 		"refined joint":        func(o *Options) { o.Refine.Passes, o.Grid = 1, GridSymmetric },
 		"moved along":          func(o *Options) { o.Refine.Along = true },
