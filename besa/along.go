@@ -43,9 +43,7 @@ func (a *along) step() {
 // rankAgain ranks the weights of layer l as they have become. Weights that are
 // not finite cannot be ranked; the next loss reports them.
 func (s *session) rankAgain(l decoder.Linear) {
-	if rank, err := Rank(s.pool, s.Block.W[l], s.importanceScales(l)); err == nil {
-		s.rank[l] = rank
-	}
+	_ = s.order(l, s.importanceScales(l))
 }
 
 // importanceScales is what |w| is multiplied by to rank the weights of layer l

@@ -145,7 +145,7 @@ type session struct {
 	factor  [decoder.NumLinears]*factor
 	rank    [decoder.NumLinears]*Ranking
 	prune   [decoder.NumLinears][]int
-	alloc   []*Allocation // by layer; only when it is learned
+	alloc   []*Allocation // by layer; only when it is learned: not with masks of a fixed shape
 	clip    [decoder.NumLinears]*clipping
 	goals   []goal
 	grads   *decoder.Gradients[float32] // only while the allocation is learned
@@ -271,7 +271,7 @@ func (s *session) prepare() error {
 			s.clip[l].frozen = !s.learnsClipping()
 			s.fitGrid(l)
 		}
-		if s.opts.Method == MethodBESA && s.Learned == nil {
+		if s.opts.learnsAllocation() && s.Learned == nil {
 			a := NewAllocation(w.Rows, w.Cols, cand, tiltFor(cand, sparsity[l]), s.opts.Granularity)
 			a.Plain = s.opts.Plain
 			s.alloc = append(s.alloc, a)

@@ -51,10 +51,23 @@ func (s *session) choose(l decoder.Linear, norms []float32, sparsity float64) (e
 	case s.opts.Method == MethodBESA:
 		norms = s.importanceScales(l)
 	}
+	return s.order(l, norms)
+}
+
+// order ranks the weights of layer l by |w|·norms; masks of a fixed shape rank
+// within their groups, and say how many of every row go.
+func (s *session) order(l decoder.Linear, norms []float32) error {
+	w := s.Block.W[l]
 	if s.opts.Pattern.M > 0 {
-		s.rank[l], s.prune[l], err = patternMask(s.pool, w, norms, s.opts.Pattern)
+		rank, prune, err := patternMask(s.pool, w, norms, s.opts.Pattern)
+		if err == nil {
+			s.rank[l], s.prune[l] = rank, prune
+		}
 		return err
 	}
-	s.rank[l], err = Rank(s.pool, w, norms)
+	rank, err := Rank(s.pool, w, norms)
+	if err == nil {
+		s.rank[l] = rank
+	}
 	return err
 }

@@ -107,19 +107,24 @@ func optimizersFor(members []member) []optimizer {
 	s := members[0].s
 	var logits, raws []param
 	for _, m := range members {
-		logits = append(logits, param{m.alloc().Logits, m.alloc().Grad})
+		if m.s.alloc != nil {
+			logits = append(logits, param{m.alloc().Logits, m.alloc().Grad})
+		}
 		if c := m.s.clip[m.l]; c != nil {
 			for i := range c.raw {
 				raws = append(raws, param{c.raw[i], c.rawGrad[i]})
 			}
 		}
 	}
-	var allocation optimizer = newProdigy(s.pool, s.opts.DCoef, logits...)
-	if s.opts.Optimizer == OptimizerAdamW {
+	var opts []optimizer
+	switch {
+	case s.alloc == nil:
+	case s.opts.Optimizer == OptimizerAdamW:
 		// Without decay: logits have no value that they should shrink to.
-		allocation = newAdam(s.pool, s.opts.LR, logits...)
+		opts = append(opts, newAdam(s.pool, s.opts.LR, logits...))
+	default:
+		opts = append(opts, newProdigy(s.pool, s.opts.DCoef, logits...))
 	}
-	opts := []optimizer{allocation}
 	if s.learnsClipping() {
 		opts = append(opts, newAdam(s.pool, s.opts.ClipLR, raws...))
 	}

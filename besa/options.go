@@ -114,7 +114,7 @@ var Optimizers = []Optimizer{OptimizerProdigy, OptimizerAdamW}
 type Options struct {
 	Method   Method
 	Sparsity float64 // target fraction of pruned weights, 0 ≤ s < 1
-	Pattern  Pattern // n:m masks of the baselines; Sparsity is then n/m
+	Pattern  Pattern // n:m masks; Sparsity is then 1 − n/m
 	// Targets are sparsities of single layers; the other layers of the block
 	// make up for them, so that the block as a whole meets Sparsity.
 	Targets [decoder.NumLinears]Target
@@ -159,6 +159,9 @@ func DefaultOptions() Options {
 
 // ErrOptions marks options that contradict themselves or the model.
 var ErrOptions = errors.New("invalid options")
+
+// learnsAllocation says whether rows learn how many of their weights go.
+func (o Options) learnsAllocation() bool { return o.Method == MethodBESA && o.Pattern.M == 0 }
 
 // NeedsDensePath says whether the dense model's own hidden states are followed
 // beside the pruned one's.
@@ -214,12 +217,12 @@ func (o Options) Validate() error {
 		return fail("loss granularity %s reproduces the dense block on the pruned path's inputs: it excludes reference %s", o.LossGranularity, PathDense)
 	case !slices.Contains(Optimizers, o.Optimizer):
 		return fail("optimizer %q; have %v", o.Optimizer, Optimizers)
-	case o.Method == MethodBESA && o.Pattern.M != 0:
-		return fail("pattern %s is for the baselines: BESA learns how much of every row to drop", o.Pattern)
+	case o.Method == MethodBESA && o.Pattern.M != 0 && !o.Refine.Along:
+		return fail("mask shape %s leaves method besa no sparsity of rows to learn, only which weights survive while they move: that takes refinement", o.Pattern)
 	case o.Pattern.M != 0 && o.Sparsity != o.Pattern.Sparsity():
-		return fail("pattern %s prunes %g of the weights, not %g", o.Pattern, o.Pattern.Sparsity(), o.Sparsity)
+		return fail("mask shape %s prunes %g of the weights, not %g", o.Pattern, o.Pattern.Sparsity(), o.Sparsity)
 	case o.Pattern.M != 0 && o.Targets != [decoder.NumLinears]Target{}:
-		return fail("pattern %s and sparsities of single tensors exclude each other", o.Pattern)
+		return fail("mask shape %s and sparsities of single tensors exclude each other", o.Pattern)
 	case !(o.Sparsity >= 0 && o.Sparsity < 1):
 		return fail("sparsity %g is not in [0, 1)", o.Sparsity)
 	case o.Method == MethodBESA && o.Sparsity == 0:

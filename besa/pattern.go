@@ -7,8 +7,12 @@ import (
 	"besa/internal/kernel"
 )
 
-// Pattern constrains masks to N pruned weights in every M neighbours of a row
-// (n:m sparsity); the zero value is unstructured.
+// Pattern constrains masks: of every M neighbours of a row, from its first
+// column on, N survive (n:m sparsity); the zero value is unstructured.
+//
+// With M = 64 a mask word has the same number of survivors wherever it is, which
+// is what a kernel can use: it knows where each word's survivors lie without
+// counting those before.
 type Pattern struct {
 	N, M int
 }
@@ -21,8 +25,8 @@ func (n Pattern) String() string {
 	return fmt.Sprintf("%d:%d", n.N, n.M)
 }
 
-// Sparsity is the pruned share of every group.
-func (n Pattern) Sparsity() float64 { return float64(n.N) / float64(n.M) }
+// Sparsity is the pruned share of every group; 0 if unstructured.
+func (n Pattern) Sparsity() float64 { return float64(n.M-n.N) / float64(max(n.M, 1)) }
 
 // ParsePattern reads "2:4"; "" is unstructured.
 func ParsePattern(s string) (Pattern, error) {
@@ -32,15 +36,15 @@ func ParsePattern(s string) (Pattern, error) {
 	var n Pattern
 	var rest string
 	if k, _ := fmt.Sscanf(s, "%d:%d%s", &n.N, &n.M, &rest); k != 2 || n.N < 1 || n.M <= n.N || n.M > maxPattern {
-		return Pattern{}, fmt.Errorf("%w: pattern %q; write pruned:group, as in 2:4, with groups of at most %d", ErrOptions, s, maxPattern)
+		return Pattern{}, fmt.Errorf("%w: mask shape %q; write survivors:group, as in 2:4 or 32:64, with groups of at most %d", ErrOptions, s, maxPattern)
 	}
 	return n, nil
 }
 
 const maxPattern = 64
 
-// prune clears keep for the N least important of each M columns; of equals the
-// earlier go first. A last, shorter group loses its share, rounded down.
+// prune clears keep for all but the N most important of each M columns; of equals
+// the earlier go first. A last, shorter group loses its share, rounded down.
 func (n Pattern) prune(keep []bool, importance []float32) {
 	var order [maxPattern]int
 	for lo := 0; lo < len(keep); lo += n.M {
@@ -57,7 +61,7 @@ func (n Pattern) prune(keep []bool, importance []float32) {
 			}
 			return 0
 		})
-		for _, j := range group[:len(group)*n.N/n.M] {
+		for _, j := range group[:len(group)*(n.M-n.N)/n.M] {
 			keep[j] = false
 		}
 	}

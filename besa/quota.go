@@ -10,11 +10,14 @@ type quota struct {
 }
 
 // quotasOf gathers the sessions' goals; what their other layers share is one
-// quota for all of them.
+// quota for all of them. Masks of a fixed shape meet theirs by themselves.
 func quotasOf(sessions ...*session) []quota {
 	var all []quota
 	var rest quota
 	for _, s := range sessions {
+		if s.opts.Pattern.M > 0 {
+			continue
+		}
 		for _, g := range s.goals {
 			q := quota{params: g.params, sparsity: g.sparsity}
 			for _, l := range g.layers {

@@ -224,9 +224,7 @@ func (t *tuner) step(i int) (float64, error) {
 	}
 	for l := range decoder.NumLinears {
 		dw := t.grads.W[l]
-		if c := t.clip[l]; c != nil && !c.frozen {
-			c.backward(t.pool, t.Block.W[l], dw, t.rank[l], t.prune[l])
-		}
+		t.gridGradients(l, dw)
 		// Pruned weights get no gradient, and so never move.
 		applyMask(t.pool, dw, dw, t.rank[l], t.prune[l])
 	}

@@ -158,7 +158,10 @@ func TestMethodsThreads(t *testing.T) {
 		"moved along, joint":   func(o *Options) { o.Refine.Along, o.Refine.Passes, o.Grid = true, 1, GridSymmetric },
 		"solved":               func(o *Options) { o.Refine.Solve = SolveSweep },
 		"solved by pcg":        func(o *Options) { o.Refine.Solve, o.Grid = SolvePCG, GridSymmetric },
-		"wanda 4:8":            func(o *Options) { o.Method, o.Pattern = MethodWanda, Pattern{4, 8} },
+		"shaped, joint": func(o *Options) {
+			o.Refine.Along, o.Refine.Passes, o.Grid, o.Pattern = true, 1, GridSymmetric, Pattern{32, 64}
+		},
+		"wanda 4:8": func(o *Options) { o.Method, o.Pattern = MethodWanda, Pattern{4, 8} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			opts := DefaultOptions()

@@ -121,7 +121,7 @@ func TestPattern(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pattern := range []Pattern{{2, 4}, {4, 8}, {1, 4}} {
+	for _, pattern := range []Pattern{{2, 4}, {4, 8}, {3, 4}, {32, 64}} {
 		keep := sparseGPT(nil, w, fac, 0.5, pattern, 32)
 		checkPattern(t, "sparsegpt", keep, 66, pattern)
 		rank, prune, err := patternMask(nil, w, nil, pattern)
@@ -162,7 +162,7 @@ func checkPattern(t *testing.T, what string, keep []bool, cols int, pattern Patt
 					pruned++
 				}
 			}
-			if want := len(group) * pattern.N / pattern.M; pruned != want {
+			if want := len(group) * (pattern.M - pattern.N) / pattern.M; pruned != want {
 				t.Fatalf("%s %v: %d of %d pruned at %d, want %d", what, pattern, pruned, len(group), k+lo, want)
 			}
 		}

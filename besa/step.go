@@ -2,6 +2,7 @@ package besa
 
 import (
 	"besa/internal/decoder"
+	"besa/internal/kernel"
 )
 
 // mask quantises layer l's weights, where there is a grid, and drops the least
@@ -38,11 +39,18 @@ type member struct {
 
 func (m member) alloc() *Allocation { return m.s.alloc[m.l] }
 
+// allocate takes over what the logits say of how many weights go.
+func (m member) allocate() {
+	if m.s.alloc != nil {
+		m.alloc().Update(m.s.pool)
+		m.s.prune[m.l] = m.alloc().Prune
+	}
+}
+
 // update brings allocations, grids and masked weights in line with the logits.
 func (u *unit) update() {
 	for _, m := range u.members {
-		m.alloc().Update(m.s.pool)
-		m.s.prune[m.l] = m.alloc().Prune
+		m.allocate()
 		m.s.mask(m.l)
 	}
 }
@@ -54,7 +62,7 @@ func (u *unit) step(window int) (StepLoss, error) {
 	if err != nil {
 		return StepLoss{}, err
 	}
-	loss := StepLoss{Reconstruction: reconstruction, Loss: reconstruction}
+	loss := StepLoss{Reconstruction: reconstruction, Loss: reconstruction, Sparsity: u.members[0].s.opts.Pattern.Sparsity()}
 	dAlpha := map[member]float32{}
 	u.sparsityLoss(&loss, dAlpha)
 	u.maskGradients(dAlpha)
@@ -88,7 +96,19 @@ func (u *unit) sparsityLoss(loss *StepLoss, dAlpha map[member]float32) {
 func (u *unit) maskGradients(dAlpha map[member]float32) {
 	for _, m := range u.members {
 		s := m.s
+		if s.alloc == nil {
+			s.gridGradients(m.l, s.grads.W[m.l])
+			continue
+		}
 		m.alloc().Backward(s.pool, s.rank[m.l], s.Block.W[m.l], s.grads.W[m.l], s.clip[m.l], dAlpha[m])
+	}
+}
+
+// gridGradients takes the gradient with respect to layer l's masked weights to
+// its grid, if that is learned.
+func (s *session) gridGradients(l decoder.Linear, dw kernel.Mat[float32]) {
+	if c := s.clip[l]; c != nil && !c.frozen {
+		c.backward(s.pool, s.Block.W[l], dw, s.rank[l], s.prune[l])
 	}
 }
 
@@ -96,8 +116,7 @@ func (u *unit) maskGradients(dAlpha map[member]float32) {
 // exactly, or takes them as they are, and masks the weights by them.
 func (u *unit) settle() {
 	for _, m := range u.members {
-		m.alloc().Update(m.s.pool)
-		m.s.prune[m.l] = m.alloc().Prune
+		m.allocate()
 	}
 	for _, q := range u.quotas {
 		if !q.members[0].s.opts.Expected {

@@ -45,7 +45,8 @@ func (s *session) units() []*unit {
 func newUnit(members []member, quotas []quota, reconstruct func(int) (float64, error), optimizers []optimizer) *unit {
 	u := &unit{members: members, quotas: quotas, optimizers: optimizers, reconstruct: reconstruct}
 	for _, m := range members {
-		u.params += m.alloc().Rows * m.alloc().Cols
+		w := m.s.Block.W[m.l]
+		u.params += w.Rows * w.Cols
 	}
 	return u
 }

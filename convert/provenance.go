@@ -16,7 +16,7 @@ type entry struct {
 func methodEntries(m besa.Options) []entry {
 	entries := []entry{{"besa.method", string(m.Method)}}
 	if m.Pattern.M != 0 {
-		entries = append(entries, entry{"besa.pattern", m.Pattern.String()})
+		entries = append(entries, entry{"besa.mask_shape", m.Pattern.String()})
 	}
 	if m.Method == besa.MethodBESA {
 		entries = append(entries,

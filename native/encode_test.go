@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -43,8 +45,9 @@ func (l *library) encoded(t *testing.T, data []byte, coding sparsefmt.Coding, ro
 
 // What the plugin makes of an ordinary tensor is a valid blob, which package
 // sparsefmt and the plugin itself expand to that tensor, byte for byte where
-// something survives. Weights that are zero count as pruned, and scales of blocks
-// without survivors do not matter.
+// something survives. Weights that are zero count as pruned, unless a few of them
+// make the number of survivors the same everywhere; scales of blocks without
+// survivors do not matter.
 func TestEncode(t *testing.T) {
 	l := load(t)
 	for name, s := range shapes() {
@@ -64,6 +67,10 @@ func TestEncode(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				even := evenWords(got)
+				if strings.HasSuffix(name, " of 64") && coding == sparsefmt.CodingQ4Sym && !even && !strings.HasPrefix(name, "33") {
+					t.Error("the words of a mask of fixed shape have different numbers of survivors")
+				}
 				for i := range s.rows {
 					a, b := make([]float32, s.cols), make([]float32, s.cols)
 					if err := m.Floats(i, a); err != nil {
@@ -76,7 +83,7 @@ func TestEncode(t *testing.T) {
 						if a[j] != b[j] {
 							t.Fatalf("weight %d,%d: %v became %v", i, j, a[j], b[j])
 						}
-						if got.Kept(i, j) && b[j] == 0 && m.Group > 0 && m.Scales[i*m.Groups()+j/m.Group]&0x7fff != 0 {
+						if got.Kept(i, j) && b[j] == 0 && !even && m.Group > 0 && m.Scales[i*m.Groups()+j/m.Group]&0x7fff != 0 {
 							t.Fatalf("weight %d,%d is zero and was kept", i, j)
 						}
 					}
@@ -89,6 +96,16 @@ func TestEncode(t *testing.T) {
 			})
 		}
 	}
+}
+
+// evenWords tells whether all mask words have the same number of survivors.
+func evenWords(m *sparsefmt.Matrix) bool {
+	for _, w := range m.Mask {
+		if bits.OnesCount64(w) != bits.OnesCount64(m.Mask[0]) {
+			return false
+		}
+	}
+	return true
 }
 
 // Scales and values that are not finite are left to stock.

@@ -33,8 +33,19 @@ type shape struct {
 
 func evenly(p float64) func(i, j int) float64 { return func(int, int) float64 { return p } }
 
+// nOf64 keeps exactly n of every 64, in other places in every row.
+func nOf64(n int) func(i, j int) float64 {
+	return func(i, j int) float64 {
+		if (j*37+i*11)%64 < n {
+			return 1
+		}
+		return 0
+	}
+}
+
 // shapes cover the edges: one row to more than two tiles, columns around every
-// multiple that a kernel cares about, every group size, empty and full rows.
+// multiple that a kernel cares about, every group size, empty and full rows, the
+// same number of survivors everywhere.
 func shapes() map[string]shape {
 	all := map[string]shape{
 		"empty":               {33, 320, 128, evenly(0)},
@@ -43,6 +54,10 @@ func shapes() map[string]shape {
 		"one empty half":      {16, 512, 128, func(_, j int) float64 { return float64(j / 256) }},
 		"rows of all shares":  {40, 2080, 32, func(i, _ int) float64 { return float64(i) / 39 }},
 	}
+	for _, n := range []int{1, 20, 31, 32, 33} {
+		all[fmt.Sprintf("%d of 64", n)] = shape{35, 1152, 32 << (n % 3), nOf64(n)}
+	}
+	all["32 of 64, and 16 of the last 32"] = shape{20, 288, 64, func(i, j int) float64 { return float64((i + j) & 1) }}
 	for _, rows := range []int{1, 2, 15, 16, 17, 31, 32, 33, 64, 65} {
 		all[fmt.Sprintf("%d rows", rows)] = shape{rows, 288, 64, evenly(0.5)}
 	}

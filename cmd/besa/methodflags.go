@@ -45,7 +45,7 @@ func bindMethod(f *pflag.FlagSet, o *besa.Options) *methodFlags {
 	m := &methodFlags{options: o, flags: f, refine: refineAuto}
 	choice(f, &o.Method, "method", "what chooses the weights to drop", besa.Methods)
 	f.Float64Var(&o.Sparsity, "sparsity", o.Sparsity, "fraction of weights to prune")
-	f.StringVar(&m.pattern, "pattern", "", "n:m masks such as 2:4 or 4:8 (pruned:group); wanda, magnitude and sparsegpt")
+	f.StringVar(&m.pattern, "mask-shape", "", "N:M, as in 32:64 or 2:4: exactly N of every M neighbours in a row survive (sets the sparsity); 32:64 runs fastest natively")
 	choice(f, &o.Importance, "importance", "metric that orders the weights of a row for besa", besa.Importances)
 	choice(f, &o.Granularity, "granularity", "what shares one learned sparsity", besa.Granularities)
 	choice(f, &o.Loss, "loss", "form of the loss", besa.LossForms)

@@ -17,8 +17,12 @@
 /*
  * The least sparsity at which our kernels are worth it. At 15.6 % the plain
  * layout has as many bytes as Q4_0; measured break-even in docs/native.md.
+ * BESA_NATIVE_SPARSITY sets another, for measurements.
  */
-static const double least_sparsity = 0.25;
+static double least_sparsity(void) {
+    const char *set = getenv("BESA_NATIVE_SPARSITY");
+    return set ? atof(set) : 0.25;
+}
 
 /*
  * Encoded tensors lie one after the other in an arena of large pages: with 4 KiB
@@ -36,6 +40,13 @@ struct buffer {
     struct weight *weights;
     struct arena arena;
 };
+
+/* Before the memory is written; without it: slower, not wrong. */
+static void prefer_large_pages(char *memory, size_t size) {
+    enum { PAGE = 4096 };
+    char *from = (char *)(((uintptr_t)memory + PAGE - 1) & ~(uintptr_t)(PAGE - 1));
+    if (size > 2 * PAGE) madvise(from, (size - (size_t)(from - memory)) & ~(size_t)(PAGE - 1), MADV_HUGEPAGE);
+}
 
 static struct ggml_buft *our_type(void);
 
@@ -118,6 +129,7 @@ static bool give_to_stock(struct weight *w, const struct ggml_tensor *tensor, co
         struct ggml_buffer *buffer = ggml.buft_alloc_buffer(stock, ggml.buft_get_alloc_size(stock, tensor));
         if (!buffer) continue;
         buffer->usage = 1; /* weights */
+        prefer_large_pages(ggml.buffer_get_base(buffer), ggml.buft_get_alloc_size(stock, tensor));
         w->shadow.buffer = buffer;
         w->shadow.data = ggml.buffer_get_base(buffer);
         if (buffer->iface.init_tensor) buffer->iface.init_tensor(buffer, &w->shadow);
@@ -159,7 +171,7 @@ static void *arena_tail(struct arena *a, uint64_t bytes) {
         a->base = m;
         a->size = a->capacity + LARGE_PAGE;
         a->used = (LARGE_PAGE - (uintptr_t)m % LARGE_PAGE) % LARGE_PAGE;
-        madvise(a->base + a->used, a->size - a->used, MADV_HUGEPAGE); /* without it: slower, not wrong */
+        prefer_large_pages(a->base + a->used, a->size - a->used);
     }
     return bytes <= a->size - a->used ? a->base + a->used : NULL;
 }
@@ -172,11 +184,11 @@ static bool encode(struct arena *arena, struct weight *w, const struct ggml_tens
     if (!coding) return false;
     struct survey s = matrix_survey(data, coding, rows, cols);
     double sparsity = 1 - (double)s.survivors / ((double)rows * (double)cols);
-    if (!s.finite || sparsity < least_sparsity) return false;
+    if (!s.finite || sparsity < least_sparsity()) return false;
     uint64_t bound = matrix_encoded_bound(coding, rows, cols, s.group);
     void *blob = bound <= MAX_BLOB ? arena_tail(arena, bound) : NULL;
     if (!blob) return false;
-    uint64_t bytes = matrix_encode(data, coding, rows, cols, s.group, blob);
+    uint64_t bytes = matrix_encode(data, coding, rows, cols, &s, blob);
     const char *wrong = plain_open(&w->plain, blob, bytes);
     if (wrong) { /* cannot happen; costs one pass at load */
         besa_log("tensor %s: %s", t->name, wrong);

@@ -92,7 +92,7 @@ struct survey matrix_survey(const uint8_t *data, uint32_t coding, uint32_t rows,
     enum { PIECE = 64 }; /* blocks looked at together: a multiple of the largest group */
     const struct source src = source_of(coding);
     struct survey s = {.group = coding_is_16bit(coding) ? 0 : 128, .finite = true};
-    uint32_t per_row = cols / Q4_BLOCK, masks[PIECE];
+    uint32_t per_row = cols / Q4_BLOCK, masks[PIECE], most = 0; /* survivors of a word */
     for (uint32_t r = 0; r < rows; r++) {
         const uint8_t *row = data + (uint64_t)r * per_row * src.block_bytes;
         for (uint32_t b = 0; b < per_row; b += PIECE) {
@@ -103,10 +103,15 @@ struct survey matrix_survey(const uint8_t *data, uint32_t coding, uint32_t rows,
                 masks[i] = block_mask(&src, block);
                 s.survivors += (uint32_t)__builtin_popcount(masks[i]);
                 s.finite = s.finite && block_finite(&src, block);
+                uint32_t word = (uint32_t)__builtin_popcount(masks[i]) + (i % 2 ? (uint32_t)__builtin_popcount(masks[i - 1]) : 0);
+                most = word > most ? word : most;
             }
             if (s.group) s.group = row_group(&src, piece, masks, n, s.group);
         }
     }
+    /* Survivors that were rounded to zero are missing from masks of a fixed shape. */
+    uint64_t even = (uint64_t)most * rows * (cols / 64);
+    if (coding == CODING_Q4_SYM && cols % 64 == 0 && most <= 32 && s.survivors < even && even - s.survivors <= s.survivors / 8) s.per_word = most;
     return s;
 }
 
@@ -126,12 +131,20 @@ uint64_t matrix_encoded_bound(uint32_t coding, uint32_t rows, uint32_t cols, uin
 struct tile_writer {
     struct source src;
     const uint8_t *blocks; /* of the tile's first row */
-    uint32_t rows, per_row, words, groups, group;
+    uint32_t rows, per_row, words, groups, group, per_word;
     uint16_t halves;
 };
 
 static const uint8_t *block_at(const struct tile_writer *w, uint32_t row, uint32_t b) {
     return w->blocks + ((uint64_t)row * w->per_row + b) * w->src.block_bytes;
+}
+
+/* Mask word of a row: its weights that are not zero, and the first zeros where that makes the word even. */
+static uint64_t word_mask(const struct tile_writer *w, uint32_t row, uint32_t word) {
+    uint64_t m = block_mask(&w->src, block_at(w, row, 2 * word));
+    if (2 * word + 1 < w->per_row) m |= (uint64_t)block_mask(&w->src, block_at(w, row, 2 * word + 1)) << 32;
+    for (uint32_t n = (uint32_t)__builtin_popcountll(m); n < w->per_word; n++) m |= m + 1;
+    return m;
 }
 
 /* The scale of group g: that of its first block with survivors, or of its first block. */
@@ -160,11 +173,12 @@ static void put_survivor(const struct tile_writer *w, const uint8_t *block, int 
 static uint64_t put_row(const struct tile_writer *w, uint32_t r, uint64_t *mask, uint16_t *scales, uint8_t *stream, uint64_t at) {
     uint64_t from = at;
     for (uint32_t g = 0; g < w->groups; g++) scales[g] = group_scale(w, r, g);
-    for (uint32_t b = 0; b < w->per_row; b++) {
-        const uint8_t *block = block_at(w, r, b);
-        uint32_t m = block_mask(&w->src, block);
-        mask[b / 2] |= (uint64_t)m << b % 2 * 32;
-        for (; m; m &= m - 1) put_survivor(w, block, __builtin_ctz(m), w->halves >> r & 1, stream, at++);
+    for (uint32_t i = 0; i < w->words; i++) {
+        mask[i] = word_mask(w, r, i);
+        for (uint64_t m = mask[i]; m; m &= m - 1) {
+            int bit = __builtin_ctzll(m);
+            put_survivor(w, block_at(w, r, 2 * i + (uint32_t)bit / 32), bit % 32, w->halves >> r & 1, stream, at++);
+        }
     }
     return at - from;
 }
@@ -197,8 +211,9 @@ static void put_header(uint8_t *dst, uint32_t coding, uint32_t rows, uint32_t co
     memcpy(dst + 24, &bytes, 8);
 }
 
-uint64_t matrix_encode(const uint8_t *data, uint32_t coding, uint32_t rows, uint32_t cols, uint32_t group, uint8_t *dst) {
-    struct tile_writer w = {.src = source_of(coding), .per_row = cols / Q4_BLOCK, .words = (cols + 63) / 64, .group = group};
+uint64_t matrix_encode(const uint8_t *data, uint32_t coding, uint32_t rows, uint32_t cols, const struct survey *s, uint8_t *dst) {
+    const uint32_t group = s->group;
+    struct tile_writer w = {.src = source_of(coding), .per_row = cols / Q4_BLOCK, .words = (cols + 63) / 64, .group = group, .per_word = s->per_word};
     w.groups = group ? (cols + group - 1) / group : 0;
     uint32_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     uint32_t *offsets = (uint32_t *)(dst + PLAIN_HEADER);
@@ -210,7 +225,7 @@ uint64_t matrix_encode(const uint8_t *data, uint32_t coding, uint32_t rows, uint
         w.rows = rows - t * TILE_ROWS < TILE_ROWS ? rows - t * TILE_ROWS : TILE_ROWS;
         for (uint32_t r = 0; r < w.rows; r++) {
             counts[r] = 0;
-            for (uint32_t b = 0; b < w.per_row; b++) counts[r] += (uint32_t)__builtin_popcount(block_mask(&w.src, block_at(&w, r, b)));
+            for (uint32_t i = 0; i < w.words; i++) counts[r] += (uint32_t)__builtin_popcountll(word_mask(&w, r, i));
             survivors += counts[r];
         }
         if (coding == CODING_Q4_SYM) w.halves = halves[t] = balance(counts, w.rows);

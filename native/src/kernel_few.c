@@ -8,6 +8,8 @@
  * zeroing form of VPEXPANDB waits for its destination's old value), VPDPBUSD,
  * and the place advances by the popcount of the mask. The high plane is used
  * as 16·q, over 8·16, and its sum divided by 16 at the end, which is exact.
+ * Where every word has the same number of survivors, at most 32, the places
+ * are known without counting, and 32 bytes, half as likely to cross a line, do.
  */
 #include "vector.h"
 
@@ -25,9 +27,10 @@ struct pair {
     const char *ahead;         /* next line to prefetch */
 };
 
-/* 64 codes of a row: survivors of a plane over pruned weights. */
-INLINE __m512i expand(uint64_t mask, const uint8_t *stream, __m512i plane, __m512i pruned) {
-    return _mm512_mask_expand_epi8(pruned, mask, _mm512_and_si512(_mm512_loadu_si512(stream), plane));
+/* 64 codes of a row: survivors of a plane (even: at most 32) over pruned weights. */
+INLINE __m512i expand(uint64_t mask, const uint8_t *stream, __m512i plane, __m512i pruned, bool even) {
+    __m512i bytes = even ? _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)stream)) : _mm512_loadu_si512(stream);
+    return _mm512_mask_expand_epi8(pruned, mask, _mm512_and_si512(bytes, plane));
 }
 
 /* Scale of each of the 16 lanes of word w: lanes 0–7 are its first 32 weights. scales: 16 groups. */
@@ -43,14 +46,17 @@ struct sums {
     __m512 low[FEW_TOKENS], high[FEW_TOKENS];
 };
 
-/* One word (64 columns) of both rows for all tokens; part collects products of one weight scale. */
-INLINE void word_products(struct pair *r, const struct activations *a, int tokens, uint32_t w, bool two, struct sums *part) {
+/*
+ * One word (64 columns) of both rows for all tokens; part collects products of
+ * one weight scale. even: survivors of every word, or 0 if they differ.
+ */
+INLINE void word_products(struct pair *r, const struct activations *a, int tokens, uint32_t even, uint32_t w, bool two, struct sums *part) {
     const __m512i low_nibbles = _mm512_set1_epi8(0x0f), high_nibbles = _mm512_set1_epi8((char)0xf0);
     uint64_t ml = r->mask_low[w], mh = two ? r->mask_high[w] : 0;
-    __m512i low = expand(ml, r->low, low_nibbles, _mm512_set1_epi8(8));
-    __m512i high = two ? expand(mh, r->high, high_nibbles, _mm512_set1_epi8((char)0x80)) : _mm512_setzero_si512();
-    r->low += _mm_popcnt_u64(ml);
-    if (two) r->high += _mm_popcnt_u64(mh);
+    __m512i low = expand(ml, r->low, low_nibbles, _mm512_set1_epi8(8), even);
+    __m512i high = two ? expand(mh, r->high, high_nibbles, _mm512_set1_epi8((char)0x80), even) : _mm512_setzero_si512();
+    r->low += even ? even : (uint32_t)_mm_popcnt_u64(ml);
+    if (two) r->high += even ? even : (uint32_t)_mm_popcnt_u64(mh);
     _mm_prefetch(r->ahead, _MM_HINT_T0);
     r->ahead += 64;
     for (int t = 0; t < tokens; t++) {
@@ -69,8 +75,8 @@ INLINE void zero(struct sums *s, int tokens) {
 }
 
 /* The products of a pair of rows (of one, the low one, unless two). */
-INLINE void pair_products(const struct plain *p, struct pair *r, const struct activations *a, int tokens, int group, bool two, float *low,
-                          float *high) {
+INLINE void pair_products(const struct plain *p, struct pair *r, const struct activations *a, int tokens, int group, uint32_t even, bool two,
+                          float *low, float *high) {
     struct sums sum, bias;
     zero(&sum, tokens);
     zero(&bias, tokens);
@@ -92,8 +98,8 @@ INLINE void pair_products(const struct plain *p, struct pair *r, const struct ac
             struct sums part;
             zero(&part, tokens);
             __m512 by_low = lane_scales(dl, word, group), by_high = lane_scales(dh, word, group);
-            word_products(r, a, tokens, w++, two, &part), word++;
-            if (group == 128 && w < end) word_products(r, a, tokens, w++, two, &part), word++;
+            word_products(r, a, tokens, even, w++, two, &part), word++;
+            if (group == 128 && w < end) word_products(r, a, tokens, even, w++, two, &part), word++;
             for (int t = 0; t < tokens; t++) {
                 sum.low[t] = _mm512_fmadd_ps(part.low[t], by_low, sum.low[t]);
                 if (two) sum.high[t] = _mm512_fmadd_ps(part.high[t], by_high, sum.high[t]);
@@ -107,7 +113,7 @@ INLINE void pair_products(const struct plain *p, struct pair *r, const struct ac
 }
 
 INLINE void tiles(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, int tokens,
-                  int group) {
+                  int group, uint32_t even) {
     for (uint32_t tile = from; tile < to; tile++) {
         struct tile v = tile_at(p, tile);
         uint8_t rows[TILE_ROWS];
@@ -123,9 +129,9 @@ INLINE void tiles(const struct plain *p, uint32_t from, uint32_t to, const struc
             r.scale_high = r.scale_low + p->groups;
             float low[FEW_TOKENS], high[FEW_TOKENS];
             if (two) {
-                pair_products(p, &r, a, tokens, group, true, low, high);
+                pair_products(p, &r, a, tokens, group, even, true, low, high);
             } else {
-                pair_products(p, &r, a, tokens, group, false, low, high);
+                pair_products(p, &r, a, tokens, group, even, false, low, high);
             }
             for (int t = 0; t < tokens; t++) {
                 float *row = y + (uint64_t)t * ld + (uint64_t)tile * TILE_ROWS;
@@ -139,7 +145,13 @@ INLINE void tiles(const struct plain *p, uint32_t from, uint32_t to, const struc
 #define VARIANT(tokens, group)                                                                                             \
     TARGET static void few_##tokens##_##group(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, \
                                               float *y, uint64_t ld) {                                                     \
-        tiles(p, from, to, a, y, ld, tokens, group);                                                                       \
+        tiles(p, from, to, a, y, ld, tokens, group, 0);                                                                    \
+    }                                                                                                                      \
+    TARGET static void even_##tokens##_##group(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, \
+                                               float *y, uint64_t ld) {                                                    \
+        uint32_t n = p->per_word;                                                                                          \
+        if (n == 0) __builtin_unreachable();                                                                               \
+        tiles(p, from, to, a, y, ld, tokens, group, n);                                                                    \
     }
 #define VARIANTS(tokens) VARIANT(tokens, 32) VARIANT(tokens, 64) VARIANT(tokens, 128)
 VARIANTS(1)
@@ -149,12 +161,10 @@ VARIANTS(4)
 
 void kernel_few(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, void *scratch) {
     typedef void variant(const struct plain *, uint32_t, uint32_t, const struct activations *, float *, uint64_t);
-    static variant *const by_tokens_and_group[FEW_TOKENS][3] = {
-        {few_1_32, few_1_64, few_1_128},
-        {few_2_32, few_2_64, few_2_128},
-        {few_3_32, few_3_64, few_3_128},
-        {few_4_32, few_4_64, few_4_128},
-    };
+#define BY_GROUP(name) {name##_32, name##_64, name##_128}
+    static variant *const counted[FEW_TOKENS][3] = {BY_GROUP(few_1), BY_GROUP(few_2), BY_GROUP(few_3), BY_GROUP(few_4)};
+    static variant *const even[FEW_TOKENS][3] = {BY_GROUP(even_1), BY_GROUP(even_2), BY_GROUP(even_3), BY_GROUP(even_4)};
     (void)scratch;
-    by_tokens_and_group[a->tokens - 1][p->group == 128 ? 2 : p->group == 64](p, from, to, a, y, ld);
+    bool is_even = p->per_word > 0 && p->per_word <= 32;
+    (is_even ? even : counted)[a->tokens - 1][p->group == 128 ? 2 : p->group == 64](p, from, to, a, y, ld);
 }

@@ -50,15 +50,33 @@ static bool finite_scales(const struct plain *p, const struct tile *v) {
     return true;
 }
 
-/* Adds the tile's survivors to *total. end is where the next tile starts. */
-static const char *check_tile(const struct plain *p, uint32_t t, uint64_t *total) {
+/* What the masks of the tiles so far have in common. */
+struct tally {
+    uint64_t total;       /* survivors */
+    uint32_t least, most; /* of a word */
+};
+
+/* Counts the survivors of a row. */
+static uint64_t tally_row(struct tally *c, const uint64_t *masks, uint32_t words) {
+    uint64_t total = 0;
+    for (uint32_t w = 0; w < words; w++) {
+        uint32_t n = (uint32_t)__builtin_popcountll(masks[w]);
+        c->least = n < c->least ? n : c->least;
+        c->most = n > c->most ? n : c->most;
+        total += n;
+    }
+    c->total += total;
+    return total;
+}
+
+static const char *check_tile(const struct plain *p, uint32_t t, struct tally *count) {
     struct tile v = tile_at(p, t);
     uint64_t plane[2] = {0, 0};
     uint64_t tail = p->cols % 64 ? ~UINT64_C(0) << p->cols % 64 : 0;
     for (uint32_t s = 0; s < v.rows; s++) {
         const uint64_t *m = v.masks + (uint64_t)s * p->words;
         if (m[p->words - 1] & tail) return "mask bits beyond the last column";
-        plane[p->halves ? s & 1 : 0] += plain_count(m, p->words);
+        plane[p->halves ? s & 1 : 0] += tally_row(count, m, p->words);
     }
     uint64_t stream = p->halves ? (plane[0] > plane[1] ? plane[0] : plane[1]) : coding_is_16bit(p->coding) ? 2 * plane[0] : plane[0];
     uint64_t size = (fixed_bytes(p, v.rows) + stream + 7) & ~UINT64_C(7);
@@ -68,7 +86,6 @@ static const char *check_tile(const struct plain *p, uint32_t t, uint64_t *total
         if ((uint32_t)__builtin_popcount(v.halves) != v.rows / 2) return "halves are not halves";
     }
     if (p->groups && !finite_scales(p, &v)) return "a scale is not finite";
-    *total += plane[0] + plane[1];
     return NULL;
 }
 
@@ -99,14 +116,15 @@ const char *plain_open(struct plain *p, const void *blob, uint64_t bytes) {
     p->halves = q4 ? (const uint16_t *)(b + PLAIN_HEADER + 4 + 4 * (uint64_t)p->tiles) : NULL;
     if (8 * (uint64_t)p->offsets[0] != first || 8 * (uint64_t)p->offsets[p->tiles] != bytes - TAIL_PADDING)
         return "tiles do not fill the blob";
-    uint64_t total = 0;
+    struct tally count = {.least = 64};
     for (uint32_t t = 0; t < p->tiles; t++) {
         uint64_t from = 8 * (uint64_t)p->offsets[t], to = 8 * (uint64_t)p->offsets[t + 1];
         if (to < from || to > bytes - TAIL_PADDING || to - from < fixed_bytes(p, tile_rows(p, t)))
             return "tile offsets are out of order";
-        if ((wrong = check_tile(p, t, &total))) return wrong;
+        if ((wrong = check_tile(p, t, &count))) return wrong;
     }
-    return total == p->survivors ? NULL : "number of survivors disagrees with the header";
+    if (count.least == count.most) p->per_word = count.most;
+    return count.total == p->survivors ? NULL : "number of survivors disagrees with the header";
 }
 
 /* Nibble i of a plane of a stream. */

@@ -27,6 +27,7 @@ struct plain {
     uint64_t bytes, survivors;
     uint32_t rows, cols, group, coding;
     uint32_t words, groups, tiles; /* mask words and scales per row; tiles */
+    uint32_t per_word;             /* survivors of every mask word, if all have the same; else 0 */
     const uint32_t *offsets;       /* tiles + 1, in units of 8 bytes */
     const uint16_t *halves;        /* by tile; NULL but for 4-bit codings */
 };
@@ -112,6 +113,7 @@ void plain_expand_row(const struct plain *p, uint32_t r, uint8_t *dst);
 struct survey {
     uint64_t survivors; /* weights that are not zero */
     uint32_t group;     /* largest scale group that represents it: 128, 64 or 32; 0 for 16-bit types */
+    uint32_t per_word;  /* not 0: few zeros more as survivors, and every mask word has so many */
     bool finite;        /* otherwise it cannot be encoded */
 };
 
@@ -121,6 +123,6 @@ struct survey matrix_survey(const uint8_t *data, uint32_t coding, uint32_t rows,
 uint64_t matrix_encoded_bound(uint32_t coding, uint32_t rows, uint32_t cols, uint32_t group);
 
 /* Encodes a matrix; dst is zero and 8-byte aligned. Returns the size of the blob. */
-uint64_t matrix_encode(const uint8_t *data, uint32_t coding, uint32_t rows, uint32_t cols, uint32_t group, uint8_t *dst);
+uint64_t matrix_encode(const uint8_t *data, uint32_t coding, uint32_t rows, uint32_t cols, const struct survey *s, uint8_t *dst);
 
 #endif

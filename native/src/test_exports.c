@@ -31,7 +31,7 @@ uint64_t besa_test_bound(uint32_t coding, uint32_t rows, uint32_t cols) {
 uint64_t besa_test_encode(const uint8_t *data, uint32_t coding, uint32_t rows, uint32_t cols, uint8_t *dst, uint32_t *group) {
     struct survey s = matrix_survey(data, coding, rows, cols);
     *group = s.group;
-    return s.finite ? matrix_encode(data, coding, rows, cols, s.group, dst) : 0;
+    return s.finite ? matrix_encode(data, coding, rows, cols, &s, dst) : 0;
 }
 
 /* Expands a valid blob to its ordinary type. */
