@@ -77,15 +77,19 @@ func (r *runner) write(ctx context.Context, blobs map[string]sparsefmt.Blob) err
 	if err != nil {
 		return err
 	}
+	src, err := r.recode(r.model.File())
+	if err != nil {
+		return err
+	}
 	opts := sparsefmt.CreateOptions{Layout: r.Layout, Provenance: kvs, FileType: fileType(blobs)}
 	if r.SplitMaxSize != 0 {
-		r.outputs, err = sparsefmt.CreateSplit(ctx, r.Output, r.SplitMaxSize, r.model.File(), blobs, opts)
+		r.outputs, err = sparsefmt.CreateSplit(ctx, r.Output, r.SplitMaxSize, src, blobs, opts)
 		if err == nil {
 			r.report.Output = r.outputs[0]
 		}
 		return err
 	}
-	if err := sparsefmt.Create(ctx, r.journal.path(outputName), r.model.File(), blobs, opts); err != nil {
+	if err := sparsefmt.Create(ctx, r.journal.path(outputName), src, blobs, opts); err != nil {
 		return fmt.Errorf("write %s: %w", r.Output, err)
 	}
 	return r.journal.name(r.Output)
@@ -109,6 +113,9 @@ func (r *runner) provenance() ([]gguf.KV, error) {
 		entry{"besa.precision", string(r.Precision)},
 	)
 	values = append(values, r.calibrationEntries()...)
+	if r.Head != "" {
+		values = append(values, entry{"besa.head_type", r.Head})
+	}
 	if len(r.Targets) > 0 {
 		values = append(values, entry{"besa.sparsity.tensor_targets", fmt.Sprintf("%v", r.Targets)})
 	}

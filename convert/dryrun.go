@@ -132,8 +132,12 @@ func (r *runner) estimateSizes(finished int) (file, room int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
+	others, err := r.otherBytes()
+	if err != nil {
+		return 0, 0, err
+	}
 	layers := int64(r.model.Layers)
-	file = r.otherBytes() + blobs
+	file = others + blobs
 	return file, file + blobs*(layers-int64(finished))/layers, nil
 }
 
@@ -170,7 +174,7 @@ func (r *runner) estimateBlobs() (int64, error) {
 }
 
 // otherBytes is about what the output holds besides the pruned layers.
-func (r *runner) otherBytes() int64 {
+func (r *runner) otherBytes() (int64, error) {
 	f := r.model.File()
 	pruned := map[string]bool{}
 	for b := range r.model.Layers {
@@ -182,12 +186,16 @@ func (r *runner) otherBytes() int64 {
 	}
 	const row = 160 // of the table of pruned tensors
 	n := int64(len(gguf.AppendHeader(nil, f.KVs(), f.Tensors())) + row*len(pruned))
-	for _, t := range f.Tensors() {
+	src, err := r.recode(f)
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range src.Tensors() {
 		if !pruned[t.Name] {
 			n += int64(t.Bytes)
 		}
 	}
-	return n
+	return n, nil
 }
 
 // checkDisk fills in what room there is and compares it with what is needed:

@@ -45,6 +45,7 @@ func (r *runner) fingerprint() (fingerprint, error) {
 		{"seed", fmt.Sprint(c.Seed)},
 		{"activations", string(r.Activations)},
 		{"layout", r.Layout.String()},
+		{"type of the head", r.Head},
 		{"target sparsities", fmt.Sprintf("%v", r.Targets)},
 	}
 	// What the model writes follows from the rest; a plan must not wait for it.

@@ -26,6 +26,10 @@ type Options struct {
 	SplitMaxSize uint64
 	Resume       bool // continue where an interrupted conversion to this output stopped; else start afresh
 
+	// Head is the type, by name, that token embeddings and output head are
+	// given; empty: they are copied as they are. See HeadTypes.
+	Head string
+
 	Method      besa.Options
 	Targets     []Target // sparsities of single tensors; of those that mean the same the last counts
 	Calibration Calibration

@@ -141,6 +141,10 @@ func newRunner(o Options) (*runner, error) {
 		m.Close()
 		return nil, err
 	}
+	if _, err := o.recode(m.File()); err != nil {
+		m.Close()
+		return nil, err
+	}
 	sums, err := readImatrix(o, m)
 	if err != nil {
 		m.Close()

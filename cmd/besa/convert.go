@@ -41,7 +41,8 @@ func newConvert(std streams) *cobra.Command {
 		Long: `Convert prunes every linear layer of every block, block by block, so that each
 block's output on the calibration text stays close to that of the dense block. With
 --joint-q4 the survivors become 4-bit codes, and what is clipped is learned together
-with what is pruned. Embeddings, norms and the output head are copied as they are.`,
+with what is pruned. Norms are copied as they are, embeddings and the output head
+too unless --head says otherwise.`,
 		Example: `  besa convert --joint-q4 --calib text.txt model.gguf -o model.sparse.gguf
   besa convert --method wanda --sparsity 0.6 --calib c4.json.gz model.gguf
   besa convert --method wanda --joint-q4 --imatrix imatrix.gguf model.gguf
@@ -64,6 +65,7 @@ with what is pruned. Embeddings, norms and the output head are copied as they ar
 	f.BoolVar(&o.jointQ4, "joint-q4", false, "quantise the survivors to 4 bits, jointly with pruning")
 	f.StringVar(&o.grid, "grid", string(besa.GridSymmetric), "4-bit grid: symmetric (expands to Q4_0) or asymmetric (Q4_1)")
 	f.IntVar(&o.Method.Group, "group-size", o.Method.Group, "weights per scale: 128, 64 or 32; halved where a layer's columns do not divide")
+	f.StringVar(&o.Head, "head", "", "type of token embeddings and output head: q4_0, q8_0, f16 or bf16 (default: as they are)")
 	o.method = bindMethod(f, &o.Method)
 	f.StringArrayVar(&o.targets, "target-sparsity", nil, "PATTERN=VALUE: sparsity of the linear layers whose name matches, as in attn_v=0.3 or 'blk.0.*=0.2' (repeatable); the others make up for it")
 	f.StringVar(&o.Calibration.Path, "calib", "", "calibration text: a plain text, JSON lines (either also .gz), Parquet, or a folder of them (default: the model writes its own)")
