@@ -225,20 +225,39 @@ func TestHalf(t *testing.T) {
 	}
 }
 
-// TestShortHalf checks what Q4_1 needs: a step times any zero code is an fp16.
-func TestShortHalf(t *testing.T) {
+// TestStep checks what is promised of a step: no more than five explicit bits of
+// mantissa, a small error, and what Q4_1 needs: a step times any zero code is an
+// fp16.
+func TestStep(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 2))
 	for range 20000 {
 		v := float32(rng.NormFloat64() * math.Pow(2, float64(rng.IntN(36)-24)))
-		h := toShortHalf(v)
+		h := toStep(v, maxStep15)
+		if abs32(h) >= smallestNormal && halfBits(h)&(1<<(11-stepBits)-1) != 0 || toHalf(h) != h {
+			t.Fatalf("%g rounds to %g, fp16 %#04x", v, h, halfBits(h))
+		}
 		for z := range levels {
 			p := float32(z) * h
 			if toHalf(p) != p {
 				t.Fatalf("%g rounds to %g, and %d times that is no fp16", v, h, z)
 			}
 		}
-		if e := math.Abs(float64(h-v) / float64(v)); math.Abs(float64(v)) > 1e-4 && math.Abs(float64(v)) < 4000 && e > 1.0/128 {
+		if e := math.Abs(float64(h-v) / float64(v)); math.Abs(float64(v)) > 1e-4 && math.Abs(float64(v)) < 4000 && e > 1.0/64 {
 			t.Fatalf("%g rounds to %g", v, h)
+		}
+	}
+	for _, c := range []struct{ v, limit, want float32 }{
+		{1 + 1.0/64, maxStep, 1},             // ties to even
+		{1 + 3.0/64, maxStep, 1 + 2.0/32},    //
+		{-1 - 1.01/64, maxStep, -1 - 1.0/32}, //
+		{1e30, maxStep, 63 << 10},            // finite in fp16
+		{-1e30, maxStep15, -63 << 6},         // 15-fold finite in fp16
+		{0x1p-24, maxStep, 0x1p-24},          // fp16's least number
+		{0x1.9p-26, maxStep, 0},              //
+		{float32(math.Inf(-1)), maxStep15, -63 << 6},
+	} {
+		if got := toStep(c.v, c.limit); got != c.want {
+			t.Errorf("%g rounds to %g, want %g", c.v, got, c.want)
 		}
 	}
 }

@@ -267,7 +267,7 @@ func (s *session) prepare() error {
 			return fmt.Errorf("%s: %w", l, err)
 		}
 		if s.opts.Grid != GridNone {
-			s.clip[l] = newClipping(s.opts.Grid, w.Rows, w.Cols, GroupFor(w.Cols, s.opts.Group))
+			s.clip[l] = newClipping(s.opts.Grid, w.Rows, w.Cols, s.opts.Group)
 			s.clip[l].frozen = !s.learnsClipping()
 			s.fitGrid(l)
 		}
@@ -302,12 +302,4 @@ func (s *session) split() (sparsity [decoder.NumLinears]float64, err error) {
 		}
 	}
 	return sparsity, err
-}
-
-// GroupFor is the largest group size up to want that divides cols, or 32.
-func GroupFor(cols, want int) int {
-	for want > 32 && cols%want != 0 {
-		want /= 2
-	}
-	return want
 }

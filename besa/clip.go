@@ -43,12 +43,13 @@ func newClipping(grid Grid, rows, cols, group int) *clipping {
 	c := &clipping{
 		grid: grid, rows: rows, cols: cols, group: group, groups: groups,
 		low: make([]float32, n), top: make([]float32, n), step: make([]float32, n), zero: make([]float32, n),
-		round: toHalf,
+		round: func(h float32) float32 { return toStep(h, maxStep) },
 	}
 	first := upper
 	if grid == GridAsymmetric {
 		first = lower
-		c.round = toShortHalf
+		// Q4_1 stores the product of a step and a zero point 0 … 15.
+		c.round = func(h float32) float32 { return toStep(h, maxStep15) }
 	}
 	for s := first; s <= upper; s++ {
 		c.raw[s], c.rawGrad[s] = make([]float32, n), make([]float32, n)
@@ -246,7 +247,7 @@ func bestStep(w, weight []float32) (step, widest float32) {
 	best, bestErr := widest/zeroCode, float32(math.Inf(1))
 	for t := range tries {
 		for _, sign := range [2]float32{1, -1} {
-			h := toHalf(sign * widest / zeroCode * (1.15 - 0.65*float32(t)/(tries-1)))
+			h := toStep(sign*widest/zeroCode*(1.15-0.65*float32(t)/(tries-1)), maxStep)
 			err := kernel.GridError(w, weight, h, zeroCode)
 			if err < bestErr {
 				best, bestErr = h, err

@@ -28,9 +28,9 @@ var ErrNotFinite = errors.New("not finite")
 func (g Grid) limit() float32 {
 	switch g {
 	case GridSymmetric:
-		return (zeroCode - 1) * maxHalf
+		return (zeroCode - 1) * maxStep
 	case GridAsymmetric:
-		return (levels - 1) * maxShort / 2 // the range may lie on both sides of zero
+		return (levels - 1) * maxStep15 / 2 // the range may lie on both sides of zero
 	}
 	return math.MaxFloat32
 }

@@ -15,7 +15,7 @@ func Footprint(c decoder.Config, tokens int, o Options) int64 {
 		weights += int64(r) * int64(cols)
 		rows += int64(r)
 		if o.Grid != GridNone {
-			groups += int64(r) * int64(cols/GroupFor(cols, o.Group))
+			groups += int64(r) * int64((cols+o.Group-1)/o.Group)
 		}
 	}
 	perWeight := int64(float + float + 2)         // the block, the masked block, ranks

@@ -78,6 +78,10 @@ func (o Options) goals(params [decoder.NumLinears]int) ([]goal, error) {
 	return all, nil
 }
 
+// codeColumns is what the columns of a layer with a 4-bit grid are a multiple of:
+// the block of Q4_0 and Q4_1.
+const codeColumns = 32
+
 // Check reports why a block of shape c cannot be pruned by these options.
 func (o Options) Check(c decoder.Config) error {
 	if err := o.Validate(); err != nil {
@@ -90,8 +94,8 @@ func (o Options) Check(c decoder.Config) error {
 		switch {
 		case cols > maxColumns:
 			return fmt.Errorf("%w: %s has %d columns, more than %d", ErrOptions, l, cols, maxColumns)
-		case o.Grid != GridNone && cols%GroupFor(cols, o.Group) != 0:
-			return fmt.Errorf("%w: %s has %d columns: a 4-bit grid needs a multiple of 32", ErrOptions, l, cols)
+		case o.Grid != GridNone && cols%codeColumns != 0:
+			return fmt.Errorf("%w: %s has %d columns: a 4-bit grid needs a multiple of %d", ErrOptions, l, cols, codeColumns)
 		}
 	}
 	_, err := o.goals(params)

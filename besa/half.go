@@ -9,7 +9,12 @@ import (
 const (
 	maxHalf        = 65504          // the largest finite fp16
 	smallestNormal = 1. / (1 << 14) // of fp16
-	maxShort       = 127 << 5       // the largest value of 7 significant bits whose 15-fold is finite in fp16
+	// stepBits is the precision of the grid's steps: the packed layout stores
+	// what is left of an fp16 in the bits that vary, and the 15-fold of a step is
+	// an fp16 too. A step is off by 1/64 of itself at most.
+	stepBits  = 6
+	maxStep   = (1<<stepBits - 1) << (16 - stepBits) // the largest step
+	maxStep15 = (1<<stepBits - 1) << (12 - stepBits) // the largest whose 15-fold is finite in fp16
 )
 
 // toHalf rounds to the nearest fp16, ties to even, staying finite.
@@ -29,19 +34,18 @@ func toHalf(v float32) float32 {
 // halfBits returns the fp16 bits of a value that toHalf made.
 func halfBits(v float32) uint16 { return uint16(float16.Fromfloat32(v)) }
 
-// toShortHalf rounds to an fp16 with at most 7 significant bits, so that its
-// product with any zero point 0 … 15 is an fp16 as well: Q4_1 stores that
-// product, and expansion stays exact.
-func toShortHalf(v float32) float32 {
-	const drop = 24 - 7 // significant bits of a float32 less those kept
+// toStep rounds to what files hold as a step of the grid: the nearest fp16 with at
+// most stepBits significant bits, ties to even, no further from zero than limit.
+func toStep(v, limit float32) float32 {
+	const drop = 24 - stepBits // significant bits of a float32 less those kept
 	b := math.Float32bits(clampHalf(v))
 	b += 1<<(drop-1) - 1 + b>>drop&1
 	r := math.Float32frombits(b &^ (1<<drop - 1))
-	// Below fp16's normal range the grid of fp16 itself is coarser.
+	// Far below fp16's normal range the grid of fp16 itself is coarser.
 	if abs32(r) < smallestNormal {
 		return toHalf(r)
 	}
-	return min(max(r, -maxShort), maxShort)
+	return min(max(r, -limit), limit)
 }
 
 func clampHalf(v float32) float32 { return min(max(v, -maxHalf), maxHalf) }

@@ -157,7 +157,7 @@ func (r *runner) estimateBlobs() (int64, error) {
 			}
 			coding, group := unquantised(src.Type).coding, 0
 			if m.Grid != besa.GridNone {
-				group = besa.GroupFor(int(src.Cols()), m.Group)
+				group = m.Group
 				coding = sparsefmt.CodingQ4Sym
 				if m.Grid == besa.GridAsymmetric {
 					coding = sparsefmt.CodingQ4Asym

@@ -3,12 +3,17 @@ package gguf
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"math"
 	"os"
 	"runtime"
 	"strings"
 	"testing"
+
+	"besa/internal/golden"
 )
+
+var update = flag.Bool("update", false, "rewrite the texts of errors in testdata")
 
 // corruptions has one malformed file for every rule the reader enforces.
 var corruptions = []struct {
@@ -133,11 +138,13 @@ func (s *spec) setAlignment(a uint32) {
 }
 
 func TestCorruptFilesAreRefused(t *testing.T) {
+	texts := map[string]string{}
 	for _, c := range corruptions {
 		t.Run(c.name, func(t *testing.T) {
 			s := valid()
 			c.change(s)
-			f, err := Open(writeFile(t, s.bytes()))
+			path := writeFile(t, s.bytes())
+			f, err := Open(path)
 			if err == nil {
 				f.Close()
 			}
@@ -153,8 +160,10 @@ func TestCorruptFilesAreRefused(t *testing.T) {
 			if !strings.Contains(err.Error(), c.message) || strings.ContainsAny(err.Error(), "\n\r\x00") || len(err.Error()) > 400 {
 				t.Errorf("message %q, should be a line that contains %q", err, c.message)
 			}
+			texts[c.name] = strings.ReplaceAll(err.Error(), path, "FILE")
 		})
 	}
+	golden.Lines(t, "testdata/open.errors.txt", *update, texts)
 }
 
 func TestValidFileIsRead(t *testing.T) {

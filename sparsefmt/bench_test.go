@@ -1,8 +1,11 @@
 package sparsefmt
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"testing"
+	"time"
 )
 
 // benchMatrix has the shape of a 1B model's feed-forward matrix.
@@ -96,6 +99,75 @@ func BenchmarkExpand(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkExpandBesideCopy expands matrices that no cache holds, on one core:
+// plain and packed ones in steps into a buffer, as what writes files does, and
+// plain ones into memory that no cache holds either. In turn with that it copies
+// as many bytes as come out, the same two ways. GB/s of output, the median of all rounds.
+func BenchmarkExpandBesideCopy(b *testing.B) {
+	for _, c := range []struct {
+		coding Coding
+		group  int
+	}{{CodingQ4Sym, 64}, {CodingQ4Sym, 128}, {CodingQ4Asym, 64}, {CodingQ8Sym, 32}, {CodingF16, 0}} {
+		b.Run(fmt.Sprintf("%v_g%d", c.coding, c.group), func(b *testing.B) {
+			const rows, cols = 16384, 4096
+			m := benchMatrix(c.coding, rows/64, cols, c.group)
+			plain, packed := tallBlobs(b, m, 64)
+			size := plain.RowBytes()
+			dst := make([]byte, rows*size)
+			src := bytes.Repeat([]byte{1}, len(dst)) // pages of its own: untouched ones are all the same
+			copied := func(r0, r1 int, dst []byte) error { copy(dst, src[r0*size:r1*size]); return nil }
+			names := []string{"copy", "plain", "packed", "copy-out", "plain-out"}
+			rounds := make([][]float64, len(names))
+			for b.Loop() {
+				for i, expand := range []func(r0, r1 int, dst []byte) error{copied, plain.ExpandRows, packed.ExpandRows, copied, plain.ExpandRows} {
+					step := rows
+					if i < 3 {
+						step = stepBytes / size / TileRows * TileRows
+					}
+					if i == 2 {
+						step = packed.RowStep()
+					}
+					start := time.Now()
+					for r0 := 0; r0 < rows; r0 += step {
+						n := min(step, rows-r0)
+						if err := expand(r0, r0+n, dst[:n*size]); err != nil {
+							b.Fatal(err)
+						}
+					}
+					rounds[i] = append(rounds[i], float64(len(dst))/1e9/time.Since(start).Seconds())
+				}
+			}
+			for i, name := range names {
+				slices.Sort(rounds[i])
+				b.ReportMetric(rounds[i][len(rounds[i])/2], name+"-GB/s")
+			}
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// tallBlobs repeats a matrix and returns readers of both layouts.
+func tallBlobs(b *testing.B, m *Matrix, times int) (plain *Reader, packed *Packed) {
+	b.Helper()
+	tall := *m
+	tall.Rows *= times
+	tall.Mask = slices.Repeat(m.Mask, times)
+	tall.Codes, tall.Scales = slices.Repeat(m.Codes, times), slices.Repeat(m.Scales, times)
+	tall.Values = slices.Repeat(m.Values, times)
+	if m.Zeros != nil {
+		tall.Zeros = slices.Repeat(m.Zeros, times)
+	}
+	blob, info, packedBlob, packedInfo := packMatrix(b, &tall)
+	plain, err := NewReader(blob, info)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if packed, err = NewPacked(packedBlob, packedInfo); err != nil {
+		b.Fatal(err)
+	}
+	return plain, packed
 }
 
 func BenchmarkEncode(b *testing.B) {

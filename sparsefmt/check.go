@@ -1,6 +1,10 @@
 package sparsefmt
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"besa/internal/kernel"
+)
 
 // Check verifies every rule about the inside of a blob: R12 to R18. The
 // checksums and the header are not its business.
@@ -37,7 +41,7 @@ func (r *Reader) checkRow(v *tile, i, row int) error {
 		if scale&f16ExpMask == f16ExpMask {
 			return broken(RuleFinite, "row %d group %d: scale %#04x", row, k, scale)
 		}
-		if _, ok := asymMin(scale, zero); r.zeros && !ok {
+		if _, ok := kernel.Minimum(scale, zero); r.zeros && !ok {
 			return broken(RuleZeroExact, "row %d group %d: scale %#04x, zero code %d", row, k, scale, zero)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+
+	"besa/internal/kernel"
 )
 
 // chunkDecoder turns stored chunks into plain blobs. Its buffers are reused,
@@ -143,7 +145,7 @@ func (d *chunkDecoder) streamLengths(g *geometry) (lengths []int, survivors uint
 	for t := range lengths {
 		var half [2]int // even slots hold the low half
 		for slot := range g.tileRows(t) {
-			half[slot%2] += onesCount(masks[:size])
+			half[slot%2] += kernel.Survivors(masks[:size])
 			masks = masks[size:]
 		}
 		lengths[t] = g.streamBytes(half[0], half[1])

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"besa/gguf"
+	"besa/internal/golden"
 )
 
 // contentCases are files whose header is in order: Open accepts them, Verify
@@ -107,6 +108,7 @@ func setByte(b []byte, at int, v byte) []byte {
 }
 
 func TestVerifyRejects(t *testing.T) {
+	texts := map[string]string{}
 	for _, c := range slices.Concat(contentCases, chunkCases) {
 		t.Run(fmt.Sprintf("%v_%s", c.rule, c.name), func(t *testing.T) {
 			s := c.surgery(t)
@@ -128,9 +130,11 @@ func TestVerifyRejects(t *testing.T) {
 			if !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.part) {
 				t.Errorf("Verify: %v, want %v and %q", err, c.err, c.part)
 			}
+			texts[fmt.Sprintf("%v_%s", c.rule, c.name)] = strings.ReplaceAll(err.Error(), path, "FILE")
 			expandIsSafe(t, f, c.rule)
 		})
 	}
+	golden.Lines(t, "testdata/verify.errors.txt", *update, texts)
 }
 
 // expandIsSafe checks that a damaged file expands to an error and nothing

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"besa/gguf"
+	"besa/internal/golden"
 )
 
 // brokenFile breaks one rule and nothing else.
@@ -172,6 +173,7 @@ func (c *brokenFile) write(t *testing.T) string {
 }
 
 func TestOpenRejects(t *testing.T) {
+	texts := map[string]string{}
 	for _, c := range slices.Concat(fileCases, chunkTableCases) {
 		t.Run(fmt.Sprintf("%v_%s", c.rule, c.name), func(t *testing.T) {
 			path := c.write(t)
@@ -182,6 +184,7 @@ func TestOpenRejects(t *testing.T) {
 			if !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.part) {
 				t.Fatalf("Open: %v, want %v and %q", err, c.err, c.part)
 			}
+			texts[fmt.Sprintf("%v_%s", c.rule, c.name)] = strings.ReplaceAll(err.Error(), path, "FILE")
 			var re *RuleError
 			if errors.As(err, &re) && re.Rule != c.rule || re == nil && c.rule != RuleContainer {
 				t.Errorf("Open: %v, want rule %v", err, c.rule)
@@ -189,6 +192,7 @@ func TestOpenRejects(t *testing.T) {
 			verifyFails(t, path, c.rule)
 		})
 	}
+	golden.Lines(t, "testdata/open.errors.txt", *update, texts)
 }
 
 // verifyFails checks that Verify reports a violation of just that rule.

@@ -55,7 +55,7 @@ func (r *Reader) decodeRow(m *Matrix, v *tile, dst, i int) {
 	for w := range mask {
 		mask[w] = binary.LittleEndian.Uint64(r.rowMask(v, i)[8*w:])
 	}
-	at, shift := r.position(v, i)
+	at, high := r.position(v, i)
 	if r.coding.spec().bytes == 2 {
 		values := m.Values[dst*r.cols : (dst+1)*r.cols]
 		eachKept(mask, func(j int) {
@@ -77,7 +77,10 @@ func (r *Reader) decodeRow(m *Matrix, v *tile, dst, i int) {
 			codes[j] = fill
 		}
 	}
-	code := r.coding.maxCode()
+	code, shift := r.coding.maxCode(), 0
+	if high {
+		shift = 4
+	}
 	eachKept(mask, func(j int) {
 		codes[j] = v.stream[at] >> shift & code
 		at++

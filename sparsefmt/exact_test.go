@@ -46,42 +46,6 @@ func TestExpansionIsGGMLQuantisation(t *testing.T) {
 	}
 }
 
-// TestSpread compares the table-driven spreading with its definition for
-// every mask of a byte, in both halves of a block and both planes.
-func TestSpread(t *testing.T) {
-	var s [64]byte
-	r := newTestRand(1)
-	for i := range s {
-		s[i] = byte(r.next())
-	}
-	for mask := range uint32(256) {
-		for place := range 4 {
-			for _, shift := range []uint{0, 4} {
-				m := mask<<(8*place) ^ uint32(r.next())&^(0xff<<(8*place))
-				fill := uint8(r.next() & 15)
-				lo, hi := expandBlock(&s, m, shift, fill)
-				var want [32]uint8
-				next := 0
-				for j := range want {
-					if want[j] = fill; m>>j&1 != 0 {
-						want[j] = s[next] >> shift & 15
-						next++
-					}
-				}
-				for j := range 16 {
-					word := lo
-					if j >= 8 {
-						word = hi
-					}
-					if got := byte(word >> (8 * (j % 8))); got != want[j]|want[j+16]<<4 {
-						t.Fatalf("mask %#08x shift %d: byte %d is %#02x, want %#02x", m, shift, j, got, want[j]|want[j+16]<<4)
-					}
-				}
-			}
-		}
-	}
-}
-
 // TestBalance: any division is valid; this one must be close to even.
 func TestBalance(t *testing.T) {
 	r := newTestRand(4)

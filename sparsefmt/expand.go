@@ -1,9 +1,10 @@
 package sparsefmt
 
 import (
-	"encoding/binary"
 	"fmt"
-	"math/bits"
+
+	"besa/gguf"
+	"besa/internal/kernel"
 )
 
 // ExpandRows writes rows r0 to r1-1 of a blob of either layout in the type it
@@ -30,13 +31,17 @@ func (r *Reader) ExpandRows(r0, r1 int, dst []byte) error {
 	if err := checkRange(r0, r1, r.rows, size, len(dst)); err != nil {
 		return err
 	}
+	var groups *asymGroups
+	if r.zeros {
+		groups = new(asymGroups)
+	}
 	for row := r0; row < r1; {
 		v, err := r.tile(row / TileRows)
 		if err != nil {
 			return err
 		}
 		for i := row % TileRows; i < v.rows && row < r1; i++ {
-			if err := r.expandRow(&v, row, dst[:size]); err != nil {
+			if err := r.expandRow(&v, row, dst[:size], groups); err != nil {
 				return err
 			}
 			dst, row = dst[size:], row+1
@@ -56,108 +61,65 @@ func checkRange(r0, r1, rows, rowBytes, given int) error {
 	return nil
 }
 
-// expandRow writes a row, which is in tile v.
-func (r *Reader) expandRow(v *tile, row int, dst []byte) error {
+// expandRow writes a row, which is in tile v; groups is there for CodingQ4Asym.
+func (r *Reader) expandRow(v *tile, row int, dst []byte, groups *asymGroups) error {
 	i := row % TileRows
-	at, shift := r.position(v, i)
+	at, high := r.position(v, i)
+	mask := r.rowMask(v, i)
 	switch r.coding {
 	case CodingQ4Sym:
-		r.expandSym(v, i, at, shift, dst)
+		n := kernel.Nibbles{Mask: mask, Stream: v.stream[at:], High: high, Group: r.geometry.group}
+		n.Q40(dst, r.rowScales(v, i))
 	case CodingQ4Asym:
-		if k := r.expandAsym(v, i, at, shift, dst); k >= 0 {
-			scale, zero := r.group(v, i, k)
-			return broken(RuleZeroExact, "row %d group %d: scale %#04x, zero code %d", row, k, scale, zero)
-		}
+		n := kernel.Nibbles{Mask: mask, Stream: v.stream[at:], High: high, Group: r.geometry.group}
+		return r.expandAsym(v, row, n, dst, groups)
 	case CodingQ8Sym:
-		r.expandBytes(v, i, at, dst)
+		kernel.ExpandQ80(dst, mask, v.stream[at:], r.rowScales(v, i), r.geometry.group)
 	default:
-		expandValues(r.rowMask(v, i), v.stream[2*at:], dst)
+		kernel.Expand16(dst, mask, v.stream[2*at:])
 	}
 	return nil
 }
 
-const (
-	q40Bytes = 18 // d, 16 bytes of codes
-	q41Bytes = 20 // d, m, 16 bytes of codes
-	q80Bytes = 34 // d, 32 bytes of codes
-)
+// asymGroups are groups of a row that are prepared at a time: in all group
+// sizes they are whole mask words.
+type asymGroups struct {
+	heads [64]uint32
+	zeros [64]uint8
+}
 
-// expandSym writes a row of Q4_0 blocks.
-func (r *Reader) expandSym(v *tile, i, at int, shift uint, dst []byte) {
-	mask := r.rowMask(v, i)
+// expandAsym writes a row of Q4_1 blocks.
+func (r *Reader) expandAsym(v *tile, row int, n kernel.Nibbles, dst []byte, g *asymGroups) error {
+	i, scales := row%TileRows, r.rowScales(v, row%TileRows)
+	first := r.slot(v.halves, i) * r.groups
+	for k := 0; k < r.groups; k += len(g.zeros) {
+		groups := min(len(g.zeros), r.groups-k)
+		heads, zeros := g.heads[:groups], g.zeros[:groups]
+		for j := range zeros {
+			at := first + k + j
+			zeros[j] = v.zeros[at/2] >> (4 * (at % 2)) & 15
+		}
+		if !kernel.Minima(heads, scales[2*k:2*(k+groups)], zeros) {
+			return r.inexactZero(v, row)
+		}
+		weights := min(groups*r.geometry.group, r.cols-k*r.geometry.group)
+		part, mask := n, ceilDiv(weights, maskBits)*8
+		part.Mask = n.Mask[:mask]
+		size := weights / quantBlock * gguf.Q4_1.BlockBytes()
+		part.Q41(dst[:size], heads, zeros)
+		dst = dst[size:]
+		n.Mask, n.Stream = n.Mask[mask:], n.Stream[kernel.Survivors(n.Mask[:mask]):]
+	}
+	return nil
+}
+
+// inexactZero says which group of a row breaks rule R17.
+func (r *Reader) inexactZero(v *tile, row int) error {
 	for k := range r.groups {
-		scale, _ := r.group(v, i, k)
-		for n := r.groupBlocks(k); n > 0; n-- {
-			m := binary.LittleEndian.Uint32(mask)
-			lo, hi := expandBlock((*[64]byte)(v.stream[at:]), m, shift, pruned4Sym)
-			q := (*[q40Bytes]byte)(dst)
-			binary.LittleEndian.PutUint16(q[0:], scale)
-			binary.LittleEndian.PutUint64(q[2:], lo)
-			binary.LittleEndian.PutUint64(q[10:], hi)
-			at += bits.OnesCount32(m)
-			mask, dst = mask[4:], dst[q40Bytes:]
+		scale, zero := r.group(v, row%TileRows, k)
+		if _, ok := kernel.Minimum(scale, zero); !ok {
+			return broken(RuleZeroExact, "row %d group %d: scale %#04x, zero code %d", row, k, scale, zero)
 		}
 	}
-}
-
-// expandAsym writes a row of Q4_1 blocks. It returns the first group whose
-// minimum fp16 cannot hold, or -1.
-func (r *Reader) expandAsym(v *tile, i, at int, shift uint, dst []byte) int {
-	mask := r.rowMask(v, i)
-	for k := range r.groups {
-		scale, zero := r.group(v, i, k)
-		least, ok := asymMin(scale, zero)
-		if !ok {
-			return k
-		}
-		for n := r.groupBlocks(k); n > 0; n-- {
-			m := binary.LittleEndian.Uint32(mask)
-			lo, hi := expandBlock((*[64]byte)(v.stream[at:]), m, shift, zero)
-			q := (*[q41Bytes]byte)(dst)
-			binary.LittleEndian.PutUint16(q[0:], scale)
-			binary.LittleEndian.PutUint16(q[2:], least)
-			binary.LittleEndian.PutUint64(q[4:], lo)
-			binary.LittleEndian.PutUint64(q[12:], hi)
-			at += bits.OnesCount32(m)
-			mask, dst = mask[4:], dst[q41Bytes:]
-		}
-	}
-	return -1
-}
-
-// expandBytes writes a row of Q8_0 blocks; pruned codes are 0.
-func (r *Reader) expandBytes(v *tile, i, at int, dst []byte) {
-	mask := r.rowMask(v, i)
-	clear(dst)
-	for k := range r.groups {
-		scale, _ := r.group(v, i, k)
-		for n := r.groupBlocks(k); n > 0; n-- {
-			binary.LittleEndian.PutUint16(dst, scale)
-			for m := binary.LittleEndian.Uint32(mask); m != 0; m &= m - 1 {
-				dst[2+bits.TrailingZeros32(m)] = v.stream[at]
-				at++
-			}
-			mask, dst = mask[4:], dst[q80Bytes:]
-		}
-	}
-}
-
-// groupBlocks is the number of blocks of 32 weights in group k of a row.
-func (r *Reader) groupBlocks(k int) int {
-	per := r.geometry.group / quantBlock
-	return min(per, r.cols/quantBlock-k*per)
-}
-
-// expandValues writes a row of 16-bit values; pruned ones are +0.
-func expandValues(mask, stream, dst []byte) {
-	clear(dst)
-	at := 0
-	for w := 0; 8*w < len(mask); w++ {
-		out := dst[2*maskBits*w:]
-		for word := binary.LittleEndian.Uint64(mask[8*w:]); word != 0; word &= word - 1 {
-			j := bits.TrailingZeros64(word)
-			out[2*j], out[2*j+1] = stream[at], stream[at+1]
-			at += 2
-		}
-	}
+	return nil // not reached
 }

@@ -6,6 +6,7 @@ import (
 	"math/bits"
 
 	"besa/gguf"
+	"besa/internal/kernel"
 )
 
 // Matrix is a pruned weight matrix in the clear: Rows output channels by Cols
@@ -124,7 +125,7 @@ func (m *Matrix) checkRow(i int) error {
 		if z > 15 {
 			return fmt.Errorf("group %d: zero code %d: must be at most 15", k, z)
 		}
-		if _, ok := asymMin(h, z); !ok {
+		if _, ok := kernel.Minimum(h, z); !ok {
 			return fmt.Errorf("group %d: %w: scale %g, zero code %d", k, ErrInexactZero, gguf.F16ToF32(h), z)
 		}
 	}
@@ -190,7 +191,7 @@ func (m *Matrix) expandBlock(i, b int, dst []byte) error {
 	zero, q := m.Coding.spec().pruned, dst[2:]
 	if m.Coding == CodingQ4Asym {
 		zero = m.Zeros[k]
-		min, ok := asymMin(m.Scales[k], zero)
+		min, ok := kernel.Minimum(m.Scales[k], zero)
 		if !ok {
 			return ErrInexactZero
 		}
@@ -231,37 +232,6 @@ func (m *Matrix) Floats(i int, dst []float32) error {
 func (m *Matrix) rowMask(i int) []uint64 {
 	w := m.Words()
 	return m.Mask[i*w : (i+1)*w]
-}
-
-// asymMin returns the fp16 bits of m = -zero·scale, and whether fp16 holds
-// the product exactly. A product of zero is +0. The scale is finite.
-func asymMin(scale uint16, zero uint8) (uint16, bool) {
-	// |scale| = frac·2^(exp-25), with frac below 2^11.
-	frac, exp := uint32(scale&0x3ff), uint32(scale&f16ExpMask)>>10
-	if exp == 0 {
-		exp = 1
-	} else {
-		frac |= 1 << 10
-	}
-	p := frac * uint32(zero)
-	if p == 0 {
-		return 0, true
-	}
-	if over := bits.Len32(p) - 11; over > 0 {
-		if p&(1<<over-1) != 0 {
-			return 0, false
-		}
-		p >>= over
-		exp += uint32(over)
-	}
-	if exp >= 31 {
-		return 0, false
-	}
-	m := p // subnormal, unless it has its eleventh bit
-	if p >= 1<<10 {
-		m = exp<<10 | p&0x3ff
-	}
-	return ^scale&0x8000 | uint16(m), true
 }
 
 // tailMask has the bits of a row's last mask word that lie beyond cols.

@@ -3,6 +3,7 @@ package sparsefmt
 import (
 	"encoding/binary"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/zeebo/xxh3"
 )
@@ -179,12 +180,37 @@ func (p *Packed) Check() error {
 	return nil
 }
 
+// A chunk of equal bytes is next to nothing when it is packed: a few bytes of a
+// file can stand for tens of thousands. Plain stops at plainGrowth times the
+// packed blob's bytes where that is more than plainFree: what real weights make
+// is about as large in both layouts.
+const (
+	plainGrowth = 1024
+	plainFree   = 64 << 20
+)
+
 // Plain returns the blob in the plain layout and its table row, whose
-// checksum is that of the new blob.
+// checksum is that of the new blob. The memory it takes is bounded by the
+// blob's size: it refuses, with ErrUnsupported, what is beyond that.
 func (p *Packed) Plain() ([]byte, TensorInfo, error) {
+	most := max(plainFree, plainGrowth*uint64(len(p.blob)))
+	var size atomic.Uint64
+	size.Store(p.firstTile() + TailPadding)
+	grow := func(by uint64) error {
+		if n := size.Add(by); n > most {
+			return fmt.Errorf("%w: the packed blob of %d bytes is more than %d bytes in the plain layout: expand the file instead", ErrUnsupported, len(p.blob), most)
+		}
+		return nil
+	}
+	if err := grow(0); err != nil {
+		return nil, TensorInfo{}, err
+	}
 	parts := make([]*plainChunk, len(p.chunks))
 	err := parallel(len(parts), func(k int) error {
 		return p.withChunk(k, func(r *Reader) error {
+			if err := grow(r.offset(r.tiles) - r.firstTile()); err != nil {
+				return err
+			}
 			parts[k] = copyChunk(r)
 			return nil
 		})

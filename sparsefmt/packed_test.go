@@ -2,10 +2,15 @@ package sparsefmt
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
+	"slices"
+	"strings"
 	"testing"
 
+	"github.com/zeebo/xxh3"
 	"pgregory.net/rapid"
 )
 
@@ -130,5 +135,70 @@ func TestTranspose(t *testing.T) {
 		if got := transpose8(x); got != want {
 			t.Fatalf("%#016x becomes %#016x, want %#016x", x, got, want)
 		}
+	}
+}
+
+// inflated is a packed blob, valid throughout, of many equal chunks whose every
+// section repeats one byte.
+func inflated(t *testing.T, chunks int) ([]byte, TensorInfo) {
+	t.Helper()
+	const rows, cols = 4096, 1024 // a chunk of the largest size
+	m := &Matrix{Rows: rows, Cols: cols, Coding: CodingF16, Mask: make([]uint64, rows*cols/maskBits), Values: make([]uint16, rows*cols)}
+	for i := range m.Mask {
+		m.Mask[i] = ^uint64(0)
+	}
+	plain, info, err := EncodeTensor("x", []uint64{cols, rows}, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewReader(plain, info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections, err := r.collect(0, r.tiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info.Shape = []uint64{cols, rows * uint64(chunks)}
+	info.Survivors *= uint64(chunks)
+	g, err := info.geometry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob := joinPacked(&g, r.tiles, slices.Repeat([][]byte{sections.encode()}, chunks), info.Survivors)
+	info.Layout, info.BlobBytes, info.BlobSum = LayoutPacked, uint64(len(blob)), xxh3.Hash(blob)
+	return blob, info
+}
+
+// TestPlainIsBounded: a packed blob of some kilobytes that stands for gigabytes
+// can be checked and expanded by rows, but is not unpacked into memory.
+func TestPlainIsBounded(t *testing.T) {
+	blob, info := inflated(t, 400)
+	p, err := NewPacked(blob, info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := make([]byte, p.RowBytes())
+	if err := p.ExpandRows(p.Rows()-1, p.Rows(), row); err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, _, err = p.Plain()
+	runtime.ReadMemStats(&after)
+	most := max(plainFree, plainGrowth*len(blob))
+	if want := fmt.Sprintf("the packed blob of %d bytes is more than %d bytes in the plain layout", len(blob), most); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), want) {
+		t.Fatalf("Plain: %v, want %q", err, want)
+	}
+	const decoders = 256 << 20 // what every processor may need, whatever the blob
+	if n := after.TotalAlloc - before.TotalAlloc; n > uint64(most)+decoders {
+		t.Errorf("%d bytes were allocated for a blob of %d", n, len(blob))
+	}
+	blob, info = inflated(t, 3)
+	if p, err = NewPacked(blob, info); err != nil {
+		t.Fatal(err)
+	}
+	if _, plain, err := p.Plain(); err != nil || plain.BlobBytes < 3<<23 {
+		t.Errorf("three such chunks: %d bytes, %v", plain.BlobBytes, err)
 	}
 }

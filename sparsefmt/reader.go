@@ -2,7 +2,8 @@ package sparsefmt
 
 import (
 	"encoding/binary"
-	"math/bits"
+
+	"besa/internal/kernel"
 )
 
 // Reader gives random access to the rows of a plain blob, tile by tile. It keeps
@@ -147,7 +148,7 @@ func (r *Reader) tile(t int) (tile, error) {
 		if last := binary.LittleEndian.Uint64(mask[len(mask)-8:]); last&tail != 0 {
 			return tile{}, broken(RuleMaskTail, "row %d: the last mask word is %#x", t*TileRows+i, last)
 		}
-		v.count[i] = onesCount(mask)
+		v.count[i] = kernel.Survivors(mask)
 	}
 	v.length = r.streamBytes(v.halves.sum(v.count[:n]))
 	if want := alignUp(start + uint64(r.fixedBytes(n)+v.length)); want != end {
@@ -174,26 +175,21 @@ func (r *Reader) group(v *tile, i, k int) (scale uint16, zero uint8) {
 	return scale, zero
 }
 
+// rowScales returns the scales of row i of a tile, as stored.
+func (r *Reader) rowScales(v *tile, i int) []byte {
+	size := 2 * r.groups
+	at := r.slot(v.halves, i) * size
+	return v.scales[at : at+size]
+}
+
 // position is where the survivors of row i of a tile begin, in survivors, and
-// the shift of their nibble plane.
-func (r *Reader) position(v *tile, i int) (at int, shift uint) {
-	high := v.halves.high(i)
+// whether they are in the high nibbles.
+func (r *Reader) position(v *tile, i int) (at int, high bool) {
+	high = v.halves.high(i)
 	for k, c := range v.count[:i] {
 		if v.halves.high(k) == high {
 			at += c
 		}
 	}
-	if high {
-		shift = 4
-	}
-	return at, shift
-}
-
-func onesCount(mask []byte) int {
-	n := 0
-	for len(mask) >= 8 {
-		n += bits.OnesCount64(binary.LittleEndian.Uint64(mask))
-		mask = mask[8:]
-	}
-	return n
+	return at, high
 }

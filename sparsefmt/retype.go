@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"besa/gguf"
+	"besa/internal/kernel"
 )
 
 // ErrInexact: a type that a tensor was to be expanded to does not hold its
@@ -106,7 +107,7 @@ func floatsToF32(dst []byte, src []float32) bool {
 // q40ToQ41: m = -8·d.
 func q40ToQ41(dst, src []byte) bool {
 	scale := binary.LittleEndian.Uint16(src)
-	least, ok := asymMin(scale, pruned4Sym)
+	least, ok := kernel.Minimum(scale, pruned4Sym)
 	binary.LittleEndian.PutUint16(dst, scale)
 	binary.LittleEndian.PutUint16(dst[2:], least)
 	copy(dst[4:], src[2:])
@@ -116,7 +117,7 @@ func q40ToQ41(dst, src []byte) bool {
 // q41ToQ40 needs the zero code 8, or a step of 0.
 func q41ToQ40(dst, src []byte) bool {
 	scale, least := binary.LittleEndian.Uint16(src), binary.LittleEndian.Uint16(src[2:])
-	eight, ok := asymMin(scale, pruned4Sym)
+	eight, ok := kernel.Minimum(scale, pruned4Sym)
 	copy(dst, src[:2])
 	copy(dst[2:], src[4:])
 	return ok && least == eight
@@ -147,6 +148,12 @@ func signedCodes(dst, q []byte, zero uint8) {
 		dst[j] -= zero
 	}
 }
+
+// Bytes of a block.
+const (
+	q40Bytes = 18 // d, 16 bytes of codes
+	q41Bytes = 20 // d, m, 16 bytes of codes
+)
 
 // q80ToQ40 needs codes from -8 to 7.
 func q80ToQ40(dst, src []byte) bool {

@@ -14,7 +14,7 @@ import (
 	"besa/gguf"
 )
 
-var update = flag.Bool("update", false, "rewrite the test vectors and their tables in SPEC.md")
+var update = flag.Bool("update", false, "rewrite the test vectors and their tables in SPEC.md, and the texts of errors in testdata")
 
 const (
 	vectorFile       = "testdata/vector.sparse.gguf"

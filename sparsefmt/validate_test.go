@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"besa/gguf"
+	"besa/internal/kernel"
 )
 
 func TestEncodeRefuses(t *testing.T) {
@@ -103,7 +104,7 @@ func TestPrunedEntriesDoNotMatter(t *testing.T) {
 	}
 }
 
-// TestAsymMin compares every scale and zero code with float arithmetic: a
+// TestMinimum compares every scale and zero code with float arithmetic: a
 // product has at most 15 significant bits, so float32 holds it exactly.
 func TestAsymMin(t *testing.T) {
 	for scale := range 1 << 16 {
@@ -117,7 +118,7 @@ func TestAsymMin(t *testing.T) {
 			if p == 0 {
 				want = 0
 			}
-			if got, ok := asymMin(uint16(scale), zero); ok != exact || ok && got != want {
+			if got, ok := kernel.Minimum(uint16(scale), zero); ok != exact || ok && got != want {
 				t.Fatalf("scale %#04x, zero %d: %#04x, %v, want %#04x, %v", scale, zero, got, ok, want, exact)
 			}
 		}

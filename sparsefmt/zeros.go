@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"besa/gguf"
+	"besa/internal/kernel"
 )
 
 // zeroReader takes tensors of one ggml type apart.
@@ -166,7 +167,7 @@ func zeroCode(scale, least uint16) (uint8, bool) {
 		return 0, false
 	}
 	for z := range uint8(16) {
-		if m, ok := asymMin(scale, z); ok && m == least {
+		if m, ok := kernel.Minimum(scale, z); ok && m == least {
 			return z, true
 		}
 	}

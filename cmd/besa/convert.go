@@ -64,7 +64,7 @@ too unless --head says otherwise.`,
 	f.BoolVar(&o.Resume, "resume", true, "continue an interrupted conversion to the same output; --resume=false starts afresh")
 	f.BoolVar(&o.jointQ4, "joint-q4", false, "quantise the survivors to 4 bits, jointly with pruning")
 	f.StringVar(&o.grid, "grid", string(besa.GridSymmetric), "4-bit grid: symmetric (expands to Q4_0) or asymmetric (Q4_1)")
-	f.IntVar(&o.Method.Group, "group-size", o.Method.Group, "weights per scale: 128, 64 or 32; halved where a layer's columns do not divide")
+	f.IntVar(&o.Method.Group, "group-size", o.Method.Group, "weights per scale: 128, 64 or 32; the last group of a row may be shorter")
 	f.StringVar(&o.Head, "head", "", "type of token embeddings and output head: q4_0, q8_0, f16 or bf16 (default: as they are)")
 	o.method = bindMethod(f, &o.Method)
 	f.StringArrayVar(&o.targets, "target-sparsity", nil, "PATTERN=VALUE: sparsity of the linear layers whose name matches, as in attn_v=0.3 or 'blk.0.*=0.2' (repeatable); the others make up for it")

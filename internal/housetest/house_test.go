@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"internal/tokenizer":      {"gguf"},
 	"internal/selftext":       {"internal/decoder", "internal/kernel", "internal/model", "internal/tokenizer"}, // the last in tests
 	"internal/decoder":        {"internal/kernel"},
-	"sparsefmt":               {"gguf"},
+	"sparsefmt":               {"gguf", "internal/kernel"},
 	"gguf":                    {},
 	"internal/kernel":         {},
 	"internal/linalg":         {"internal/kernel"},

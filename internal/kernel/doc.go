@@ -38,3 +38,4 @@ package kernel
 //go:generate sh -c "cd _asm && go run . -family vec -out ../vec_amd64.s -stubs ../vec_amd64.go -pkg kernel"
 //go:generate sh -c "cd _asm && go run . -family ranked -out ../ranked_amd64.s -stubs ../ranked_amd64.go -pkg kernel"
 //go:generate sh -c "cd _asm && go run . -family learn -out ../learn_amd64.s -stubs ../learn_amd64.go -pkg kernel"
+//go:generate sh -c "cd _asm && go run . -family expand -out ../expand_amd64.s -stubs ../expand_amd64.go -pkg kernel"

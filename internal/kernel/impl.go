@@ -16,6 +16,7 @@ type implementation struct {
 	vec     vectorKernels[float32]
 	ranked  rankedKernels
 	learn   learnKernels
+	expand  expandKernels
 	peak    func(n int) (flops int) // runs n rounds of nothing but its multiply-adds
 
 	peakBF16 func(n int) (flops int) // the same in BF16; nil when bf16 is the portable version
@@ -31,6 +32,7 @@ var implementations = append([]*implementation{{
 	vec:     genericVectors[float32](),
 	ranked:  genericRanked(),
 	learn:   genericLearn(),
+	expand:  genericExpand(),
 	peak:    peakGeneric,
 }}, archImplementations...)
 

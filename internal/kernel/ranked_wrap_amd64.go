@@ -2,8 +2,8 @@
 
 package kernel
 
-// The assembly of the mask operator does whole registers and whole groups; the
-// portable twins do the rest of a row.
+// The assembly of the mask operator does whole registers and groups of whole
+// registers; the portable twins do the rest of a row.
 
 var (
 	rankedAVX2   = wholeRanked(8, keepAVX2, scatterAVX2, prefixAVX2, quantizeAVX2, gridGradAVX2, gridErrorAVX2)
@@ -37,12 +37,20 @@ func wholeRanked(lanes int,
 		quantize: func(g GridRow, dst, w []float32, rank []uint16, prune int) {
 			k, n := g.wholeGroups(len(w))
 			quantize(g.Group, g.Step[:k], g.Zero[:k], dst[:n], w[:n], rank[:n], prune)
-			quantizeGeneric(g.from(k), dst[n:], w[n:], rank[n:], prune)
+			if t := g.last(k, len(w)-n); t.Group%16 == 0 {
+				quantize(t.Group, t.Step, t.Zero, dst[n:], w[n:], rank[n:], prune)
+			} else {
+				quantizeGeneric(t, dst[n:], w[n:], rank[n:], prune)
+			}
 		},
 		gridGrad: func(g GridRow, value, dStep, dZero, w, dw []float32, rank []uint16, prune int) {
 			k, n := g.wholeGroups(len(w))
 			gridGrad(g.Group, g.Step[:k], g.Zero[:k], value[:n], dStep[:k], dZero[:k], w[:n], dw[:n], rank[:n], prune)
-			gridGradGeneric(g.from(k), value[n:], dStep[k:], dZero[k:], w[n:], dw[n:], rank[n:], prune)
+			if t := g.last(k, len(w)-n); t.Group%16 == 0 {
+				gridGrad(t.Group, t.Step, t.Zero, value[n:], dStep[k:], dZero[k:], w[n:], dw[n:], rank[n:], prune)
+			} else {
+				gridGradGeneric(t, value[n:], dStep[k:], dZero[k:], w[n:], dw[n:], rank[n:], prune)
+			}
 		},
 		gridError: gridError,
 	}
@@ -55,5 +63,6 @@ func (g GridRow) wholeGroups(n int) (groups, weights int) {
 	return groups, groups * g.Group
 }
 
-// from is the grid from group k on.
-func (g GridRow) from(k int) GridRow { return GridRow{g.Group, g.Step[k:], g.Zero[k:]} }
+// last is the grid of the n weights that make up the last group, number k; there
+// may be none.
+func (g GridRow) last(k, n int) GridRow { return GridRow{n, g.Step[k:], g.Zero[k:]} }

@@ -25,6 +25,7 @@ var families = map[string]func(){
 	"peak":   func() { eachProduct(peak); pause() },
 	"ranked": func() { eachISA(ranked) },
 	"learn":  func() { eachISA(learn) },
+	"expand": expand,
 }
 
 func main() {

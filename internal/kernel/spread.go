@@ -1,4 +1,4 @@
-package sparsefmt
+package kernel
 
 import (
 	"encoding/binary"
