@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -175,18 +176,19 @@ func joinHeaders(parts []*File) (*header, error) {
 func withoutSplitKeys(kvs []KV) []KV {
 	var kept []KV
 	for _, kv := range kvs {
-		switch kv.Key {
-		case splitNoKey, splitCountKey, splitTensorsKey:
-		default:
+		if !slices.Contains(splitKeys, kv.Key) {
 			kept = append(kept, kv)
 		}
 	}
 	return kept
 }
 
+// splitKeys are in the order in which llama.cpp's gguf-split writes them.
+var splitKeys = []string{splitNoKey, splitTensorsKey, splitCountKey}
+
 // partKVs are the pairs of part no of count: the model's in the first part,
-// then, in all, the split keys. The alignment is said in every part.
-func partKVs(kvs []KV, no, count, tensors int) []KV {
+// then, in all, the split keys in the given order. The alignment is said in every part.
+func partKVs(kvs []KV, no, count, tensors int, order []string) []KV {
 	var own []KV
 	for _, kv := range withoutSplitKeys(kvs) {
 		if no == 0 || kv.Key == alignmentKey {
@@ -196,8 +198,17 @@ func partKVs(kvs []KV, no, count, tensors int) []KV {
 	u16 := func(key string, v int) KV {
 		return KV{Key: key, Type: Uint16, Raw: binary.LittleEndian.AppendUint16(nil, uint16(v))}
 	}
-	return append(own, u16(splitNoKey, no), u16(splitCountKey, count),
-		KV{Key: splitTensorsKey, Type: Int32, Raw: binary.LittleEndian.AppendUint32(nil, uint32(tensors))})
+	for _, key := range order {
+		switch key {
+		case splitNoKey:
+			own = append(own, u16(key, no))
+		case splitCountKey:
+			own = append(own, u16(key, count))
+		case splitTensorsKey:
+			own = append(own, KV{Key: key, Type: Int32, Raw: binary.LittleEndian.AppendUint32(nil, uint32(tensors))})
+		}
+	}
+	return own
 }
 
 // Parts returns the files that the model is stored in, the first part first,
@@ -212,10 +223,17 @@ func (f *File) Parts() []*File {
 }
 
 // PartHeader returns the bytes that part i of a split model begins with, up to
-// its tensor data, when this package has written it.
+// its tensor data, when it was divided by this package or by llama.cpp's
+// gguf-split; the split keys come last, in the order in which the part has them.
 func (f *File) PartHeader(i int) []byte {
 	part := f.Parts()[i]
-	b := AppendHeader(nil, partKVs(f.KVs(), i, len(f.Parts()), len(f.Tensors())), part.Tensors())
+	var order []string
+	for _, kv := range part.KVs() {
+		if slices.Contains(splitKeys, kv.Key) {
+			order = append(order, kv.Key)
+		}
+	}
+	b := AppendHeader(nil, partKVs(f.KVs(), i, len(f.Parts()), len(f.Tensors()), order), part.Tensors())
 	return append(b, make([]byte, alignUp(uint64(len(b)), f.Alignment())-uint64(len(b)))...)
 }
 

@@ -36,7 +36,7 @@ func (w *Writer) plan(maxBytes uint64, kvs []KV, tensors []Tensor) ([][]byte, er
 		own := kvs
 		if len(ends) > 1 {
 			f.path = partName(splitStem(w.path), i, len(ends))
-			own = partKVs(kvs, i, len(ends), len(w.tensors))
+			own = partKVs(kvs, i, len(ends), len(w.tensors), splitKeys)
 		}
 		header, size, err := planFile(own, w.tensors[start:end], w.align)
 		if err != nil {

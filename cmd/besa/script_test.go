@@ -33,6 +33,8 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("NO_COLOR", "1")
+			env.Setenv("LONG", strings.TrimSuffix(strings.Repeat("a-folder-in-a-folder/", 20), "/"))
+			env.Setenv("NAME300", strings.Repeat("n", 300))
 			if path, ok := assets.Lookup(assets.GGUFSplit); ok {
 				env.Setenv("GGUF_SPLIT", path)
 			}
