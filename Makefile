@@ -11,7 +11,7 @@ EVALTEXT  ?= ../shared/data/wikitext-2/wiki.valid.raw
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build install demo test test-short test-race test-kernels lint fmt fmt-check generate generate-check assets fuzz bench cross golden protocol-d ablations native memory-7b convert-speed precision-cost test-arm64
+.PHONY: help build install demo test test-short test-race test-kernels lint fmt fmt-check generate generate-check assets fuzz bench cross golden protocol-d ablations native native-sanitize memory-7b convert-speed precision-cost test-arm64
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -74,6 +74,9 @@ native: ## build the ggml plugin bin/libggml-besa.so with the C compiler alone
 	@mkdir -p $(dir $(NATIVE))
 	$(CC) -std=c11 -D_GNU_SOURCE $(CFLAGS) -Wall -Wextra -fPIC -shared -fvisibility=hidden -Wl,-z,nodelete -Wl,--no-undefined \
 		-o $(NATIVE) $(NATIVE_C) -ldl -lpthread
+
+native-sanitize: ## the plugin's kernels and the plugin in ggml under AddressSanitizer and UndefinedBehaviorSanitizer
+	BESA_TEST_REQUIRE_SANITIZERS=1 $(GO) test -count=1 -v -run TestSanitizers ./native
 
 protocol-d: build assets ## reproduce the SmolLM2 figures of docs/results.md
 	scripts/protocol-d.sh $(BIN) $(SMOLLM2) $(CALIB) $(EVALTEXT)

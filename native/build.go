@@ -42,7 +42,7 @@ var ErrBuild = errors.New("the C compiler cannot build the plugin")
 var ErrPlatform = errors.New("native execution is for Linux on x86-64")
 
 // testOnly are sources that are not part of the plugin.
-var testOnly = []string{"test_exports.c", "test_ggml.c"}
+var testOnly = []string{"test_driver.c", "test_exports.c", "test_ggml.c"}
 
 // Flags returns the compiler's arguments for a shared library out of the
 // sources in dir. Tests add their own.

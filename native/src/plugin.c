@@ -167,6 +167,15 @@ static const char *check_extra(void *libcpu) {
     return NULL;
 }
 
+/*
+ * C++'s allocator as the CPU backend's library sees it: the program's, if it
+ * has one, before the library's own.
+ */
+static bool find_allocator(void *libcpu, void *(**allocate)(size_t), void (**release)(void *)) {
+    const struct symbol symbols[] = {{"_Znwm", allocate}, {"_ZdlPv", release}};
+    return !find_symbols(RTLD_DEFAULT, symbols, COUNT(symbols)) || !find_symbols(libcpu, symbols, COUNT(symbols));
+}
+
 /* Puts our buffer type in front. The list's memory comes from C++'s allocator, which will free it. */
 static const char *insert(void *libcpu) {
     struct cxx_vector *list = ggml.extra_buffer_types();
@@ -177,8 +186,7 @@ static const char *insert(void *libcpu) {
     }
     void *(*allocate)(size_t);
     void (*release)(void *);
-    const struct symbol symbols[] = {{"_Znwm", &allocate}, {"_ZdlPv", &release}};
-    if (find_symbols(libcpu, symbols, COUNT(symbols))) return "C++'s allocator is out of reach";
+    if (!find_allocator(libcpu, &allocate, &release)) return "C++'s allocator is out of reach";
     struct ggml_buft **grown = allocate((n + 1) * sizeof *grown);
     grown[0] = ours;
     if (n) memcpy(grown + 1, list->begin, n * sizeof *grown);
