@@ -31,12 +31,14 @@ type job struct {
 	Models  []string
 	Threads int
 	Cycles  int // load and free the first model so often, beforehand
+	Options *options
 }
 
 type result struct {
 	Logits []float32 // of the last model
-	Equal  bool      // several models at once gave what each gave alone
+	Equal  bool      // several contexts of several models at once gave what each gave alone
 	RSS    []int64   // resident bytes after each cycle
+	Sparse int       // tensors of the last model that the plugin executes
 }
 
 func child() int {
@@ -72,6 +74,9 @@ func (j job) run() (r result, err error) {
 		fmt.Sscan(string(statm), &pages, &resident)
 		r.RSS = append(r.RSS, resident*int64(os.Getpagesize()))
 	}
+	if j.Options != nil {
+		return j.runWith(*j.Options)
+	}
 	var models []*llama.Model
 	var alone [][]float32
 	for _, path := range j.Models {
@@ -86,23 +91,25 @@ func (j job) run() (r result, err error) {
 			return r, err
 		}
 		alone = append(alone, l)
+		_, _, r.Sparse = m.Sparse()
 	}
 	r.Logits, r.Equal = alone[len(alone)-1], true
-	together, errs := make([][]float32, len(models)), make(chan error)
-	for i, m := range models {
+	const contexts = 2 // of each model, at once
+	together, errs := make([][]float32, contexts*len(models)), make(chan error)
+	for i := range together {
 		go func() {
 			var err error
-			together[i], err = logits(m, j.Threads)
+			together[i], err = logits(models[i/contexts], j.Threads)
 			errs <- err
 		}()
 	}
-	for range models {
+	for range together {
 		if e := <-errs; e != nil {
 			err = e
 		}
 	}
-	for i := range models {
-		r.Equal = r.Equal && slices.Equal(alone[i], together[i])
+	for i := range together {
+		r.Equal = r.Equal && slices.Equal(alone[i/contexts], together[i])
 	}
 	return r, err
 }
@@ -164,6 +171,24 @@ func runModel(t *testing.T, j job, env ...string) (result, string) {
 // pruned, in the type that a coding expands to.
 func prunedDemo(t *testing.T, coding sparsefmt.Coding, sparsity float64) string {
 	t.Helper()
+	rnd := rand.New(rand.NewPCG(5, 5))
+	return rewriteDemo(t, func(x *gguf.Tensor, w []float32) []byte {
+		if strings.HasPrefix(x.Name, "blk.") && len(x.Shape) == 2 {
+			for k := range w {
+				if rnd.Float64() < sparsity {
+					w[k] = 0
+				}
+			}
+			x.Type = coding.Type()
+		}
+		return nil
+	})
+}
+
+// rewriteDemo writes the tiny model with its tensors changed: change may set a
+// tensor's type and weights, or return the data itself.
+func rewriteDemo(t *testing.T, change func(x *gguf.Tensor, w []float32) []byte) string {
+	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "demo.gguf")
 	if err := os.WriteFile(path, demomodel.Model(), 0o644); err != nil {
@@ -176,30 +201,24 @@ func prunedDemo(t *testing.T, coding sparsefmt.Coding, sparsity float64) string 
 	defer src.Close()
 	var tensors []gguf.Tensor
 	data := map[string][]byte{}
-	rnd := rand.New(rand.NewPCG(5, 5))
 	for _, x := range src.Tensors() {
 		to := gguf.Tensor{Name: x.Name, Type: x.Type, Shape: x.Shape}
 		w := make([]float32, x.Elements())
 		if err := src.ReadFloats(x, w); err != nil {
 			t.Fatal(err)
 		}
-		if strings.HasPrefix(x.Name, "blk.") && len(x.Shape) == 2 {
-			for k := range w {
-				if rnd.Float64() < sparsity {
-					w[k] = 0
-				}
-			}
-			to.Type = coding.Type()
-		}
-		row := int(x.Shape[0])
-		n, err := to.Type.RowBytes(uint64(row))
-		if err != nil {
-			t.Fatal(err)
-		}
-		d := make([]byte, len(w)/row*int(n))
-		for r := range len(w) / row {
-			if err := gguf.Quantize(to.Type, d[r*int(n):(r+1)*int(n)], w[r*row:(r+1)*row]); err != nil {
+		d := change(&to, w)
+		if d == nil {
+			row := int(x.Shape[0])
+			n, err := to.Type.RowBytes(uint64(row))
+			if err != nil {
 				t.Fatal(err)
+			}
+			d = make([]byte, len(w)/row*int(n))
+			for r := range len(w) / row {
+				if err := gguf.Quantize(to.Type, d[r*int(n):(r+1)*int(n)], w[r*row:(r+1)*row]); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 		data[x.Name] = d

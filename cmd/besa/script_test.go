@@ -60,6 +60,7 @@ func TestScripts(t *testing.T) {
 			"exitcode":  cmdExitCode,
 			"oneline":   cmdOneLine,
 			"truncate":  cmdTruncate,
+			"damage":    cmdDamage,
 			"poke":      cmdPoke,
 			"swap":      cmdSwap,
 			"nofiles":   cmdNoFiles,
