@@ -118,10 +118,10 @@ static bool vtable_has(void *library, const char *symbol, size_t functions) {
 static const char *check_backend(struct ggml_reg *reg) {
     ggml.cpu_device = ggml.reg_dev_get(reg, 0);
     struct ggml_buft *buft = ggml.cpu_buffer_type();
-    if (!ggml.cpu_device || !buft || reg->iface.get_device(reg, 0) != ggml.cpu_device) return "its registration is laid out differently";
+    if (!ggml.cpu_device || !buft || !reg->iface.get_device || reg->iface.get_device(reg, 0) != ggml.cpu_device) return "its registration is laid out differently";
     struct ggml_buffer *buffer = ggml.buft_alloc_buffer(buft, 4096);
     if (!buffer) return "it has no memory";
-    bool same = buffer->buft == buft && buffer->size >= 4096 && buffer->size <= 8192 && buffer->usage == 0 &&
+    bool same = buffer->buft == buft && buffer->size >= 4096 && buffer->size <= 8192 && buffer->usage == 0 && buffer->iface.get_base &&
                 buffer->iface.get_base(buffer) == ggml.buffer_get_base(buffer);
     ggml.buffer_free(buffer);
     return same ? NULL : "its buffers are laid out differently";
@@ -145,11 +145,11 @@ static const char *check_tensors(void) {
 /* The CPU backend's device and one of its backends, read through our declarations. */
 static const char *check_device(struct ggml_reg *reg) {
     const struct ggml_dev *dev = ggml.cpu_device;
-    bool same = dev->reg == reg && dev->iface.get_buffer_type(ggml.cpu_device) == ggml.cpu_buffer_type() &&
+    bool same = dev->reg == reg && dev->iface.get_buffer_type && dev->iface.supports_buft && dev->iface.get_buffer_type(ggml.cpu_device) == ggml.cpu_buffer_type() &&
                 dev->iface.supports_buft(ggml.cpu_device, ggml.cpu_buffer_type());
     struct ggml_backend *b = same ? ggml.cpu_init() : NULL;
     if (!b) return "its devices are laid out differently";
-    same = b->device == ggml.cpu_device && b->iface.graph_compute && !strcmp(b->iface.get_name(b), "CPU");
+    same = b->device == ggml.cpu_device && b->iface.graph_compute && b->iface.get_name && !strcmp(b->iface.get_name(b), "CPU");
     ggml.backend_free(b);
     return same ? NULL : "its backends are laid out differently";
 }
