@@ -8,6 +8,7 @@ import (
 
 	"besa/gguf"
 	"besa/internal/assets"
+	"besa/sparsefmt"
 )
 
 // Where a weight can lie.
@@ -72,6 +73,37 @@ func TestManyTokensAreStocks(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// While tensors are on offer, others come to the plugin only if stock may repack
+// them: a dense head of another type would be in memory beside the embedding it is.
+func TestOffersLeaveOthers(t *testing.T) {
+	l := inGGML(t)
+	const rows, cols = 32, 128
+	rnd := rand.New(rand.NewPCG(4, 4))
+	blob, err := sparsefmt.Encode(shape{rows, cols, 64, evenly(0.5)}.matrix(rnd, sparsefmt.CodingQ4Sym, func() float32 { return 1 }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, name := guarded(t, blob, atEnd), []byte("offered.weight\x00")
+	data := make([]byte, rows*cols/32*34)
+	takes := func(name string, kind gguf.Type) bool {
+		w := l.weight(ours, name, int32(kind), rows, cols, unsafe.Pointer(&data[0]))
+		if w != 0 {
+			l.free(w)
+		}
+		return w != 0
+	}
+	if code := l.offer(unsafe.Pointer(&offerStruct{64, &name[0], rows, cols, 1, 64, &b[0], uint64(len(b)), 0})); code != 0 {
+		t.Fatalf("offer: result %d", code)
+	}
+	if !takes("offered.weight", gguf.Q4_0) || !takes("other.weight", gguf.Q4_0) || takes("other.weight", gguf.Q8_0) || takes("other.weight", gguf.F16) {
+		t.Error("beside an offer, the wrong tensors are taken")
+	}
+	l.withdraw(unsafe.Pointer(&b[0]))
+	if !takes("other.weight", gguf.Q8_0) || !takes("other.weight", gguf.F16) {
+		t.Error("after an offer, tensors are not taken")
 	}
 }
 

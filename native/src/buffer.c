@@ -295,14 +295,25 @@ static struct cxx_tensor_traits *get_tensor_traits(struct cxx_extra_buffer_type 
 /*
  * Whether we multiply this tensor, asked for every weight before it is loaded:
  * matrices of the types that may turn out to be sparse, and whatever is on
- * offer. Other types stay in the mapped file.
+ * offer. Other types stay in the mapped file. A program that makes offers knows
+ * what is sparse: its other tensors are dense, and a head that is also the
+ * embedding, dense in two buffers, would be in memory twice.
  */
 bool besa_supports(const struct ggml_tensor *op) {
     const struct ggml_tensor *t = op->src[0], *x = op->src[1];
     if (op->op != ggml.op_mul_mat || !t || !x || t->view_src || !t->buffer || t->buffer->buft != our_type()) return false;
     if (t->ne[2] != 1 || t->ne[3] != 1 || t->ne[0] % Q4_BLOCK || t->ne[0] > MAX_DIM || t->ne[1] > MAX_DIM) return false;
     if (x->type != TYPE_F32 || op->type != TYPE_F32 || (x->buffer && !ggml.buft_is_host(x->buffer->buft))) return false;
-    return coding_of(t->type) || offer_exists(t->name, (uint64_t)t->ne[1], (uint64_t)t->ne[0], t->type);
+    if (t->extra) return coding_of(t->type) != 0;
+    switch (offer_find(t->name, (uint64_t)t->ne[1], (uint64_t)t->ne[0], t->type)) {
+    case OFFER_NONE:
+        return coding_of(t->type) != 0;
+    case OFFER_OTHERS:
+        return t->type == TYPE_Q4_0; /* dense, but stock may repack it */
+    case OFFER_THIS:
+        break;
+    }
+    return true;
 }
 
 static bool supports_op(struct cxx_extra_buffer_type *extra, struct ggml_dev *device, const struct ggml_tensor *op) {

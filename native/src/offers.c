@@ -91,9 +91,11 @@ void besa_native_withdraw(const void *blob) {
     pthread_mutex_unlock(&lock);
 }
 
-bool offer_exists(const char *name, uint64_t rows, uint64_t cols, int32_t type) {
+enum offered offer_find(const char *name, uint64_t rows, uint64_t cols, int32_t type) {
+    enum offered found = OFFER_NONE;
     pthread_mutex_lock(&lock);
-    bool found = find(name, rows, cols, type) != NULL;
+    for (const struct offer *o = offers; o && found == OFFER_NONE; o = o->next) found = o->withdrawn ? OFFER_NONE : OFFER_OTHERS;
+    if (find(name, rows, cols, type)) found = OFFER_THIS;
     pthread_mutex_unlock(&lock);
     return found;
 }

@@ -68,7 +68,10 @@ void accel_set_threads(struct ggml_backend *backend, int threads);
 struct offer;
 struct offer *offer_take(const char *name, uint64_t rows, uint64_t cols, int32_t type, struct plain *p);
 void offer_release(struct offer *o);
-bool offer_exists(const char *name, uint64_t rows, uint64_t cols, int32_t type);
+
+/* What is on offer: nothing, other tensors, or the one that is asked for. */
+enum offered { OFFER_NONE, OFFER_OTHERS, OFFER_THIS };
+enum offered offer_find(const char *name, uint64_t rows, uint64_t cols, int32_t type);
 
 /* Counts a weight that has found its state (+1) or leaves it (−1). */
 void stats_count(const struct weight *w, uint64_t expanded_bytes, int sign);
