@@ -158,7 +158,7 @@ func newSession(job Job, opts Options) *session {
 	for l := range decoder.NumLinears {
 		w := job.Block.W[l]
 		s.masked.W[l] = kernel.NewMat[float32](w.Rows, w.Cols)
-		if opts.needsHessians() && inputOf[l] == l {
+		if opts.NeedsHessians() && inputOf[l] == l {
 			s.hess[l] = new(Hessian)
 		}
 	}

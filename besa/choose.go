@@ -6,9 +6,9 @@ import (
 	"besa/internal/decoder"
 )
 
-// needsHessians says whether the method weighs errors by the inputs'
-// correlations.
-func (o Options) needsHessians() bool {
+// NeedsHessians says whether errors are weighed by the inputs' correlations,
+// for the choice of weights or for what becomes of the survivors.
+func (o Options) NeedsHessians() bool {
 	return o.Refine.Solve != SolveNone || o.Method == MethodSparseGPT || o.Method == MethodBESA && o.Importance == ImportanceSparseGPT
 }
 

@@ -42,7 +42,7 @@ func Footprint(c decoder.Config, tokens int, o Options) int64 {
 	case o.Refine.Along:
 		perWeight += 2 * float
 	}
-	if o.needsHessians() {
+	if o.NeedsHessians() {
 		widest := max(hidden, query, ffn)
 		// The Hessians with their factors, and what inverting one takes.
 		total += 2 * float * (2*hidden*hidden + query*query + ffn*ffn + widest*widest)

@@ -67,7 +67,7 @@ func (s *session) learn(ctx context.Context) error {
 	s.startLearning()
 	defer s.endLearning()
 	n := s.In.Len()
-	total := s.learned + s.opts.Refine.Passes*(n-heldOut(n))
+	total := s.learned + s.opts.Refine.Passes*(n-HeldOut(n))
 	for _, u := range s.units() {
 		if err := u.run(ctx, s, total); err != nil {
 			return err

@@ -6,8 +6,8 @@ import (
 	"besa/internal/kernel"
 )
 
-// pcgSteps is the number of conjugate gradient steps: ALPS stops at ten.
-const pcgSteps = 10
+// PCGSteps is the number of conjugate gradient steps: ALPS stops at ten.
+const PCGSteps = 10
 
 // pcgTolerance ends a row's descent: its gradient's preconditioned square has
 // fallen to this share of what it was.
@@ -55,7 +55,7 @@ func conjugate(p *kernel.Pool, w kernel.Mat[float32], h kernel.Mat[float32], kee
 		first[i] = rz[i]
 		copy(d, z.Row(i))
 	})
-	for range pcgSteps {
+	for range PCGSteps {
 		kernel.MulNN(p, image, dir, h, false)
 		each(func(i int, kept []bool) {
 			d, q, r := dir.Row(i), image.Row(i), residual.Row(i)

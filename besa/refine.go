@@ -84,8 +84,8 @@ type RefineResult struct {
 // of what learns them beside the allocation, since they start near an optimum.
 const clipRefineLR = 0.005
 
-// heldOut is the number of windows that refinement does not see.
-func heldOut(windows int) int { return min(max(windows/16, 1), 8) }
+// HeldOut is the number of windows that tuning does not move weights by.
+func HeldOut(windows int) int { return min(max(windows/16, 1), 8) }
 
 // refine improves the survivors of a block whose masks are final. The block's own
 // weights are overwritten: with a grid they are what is rounded to codes.
@@ -94,7 +94,7 @@ func (s *session) refine(ctx context.Context) (*RefineResult, error) {
 	if s.opts.Refine.Passes == 0 {
 		return nil, nil
 	}
-	n := s.In.Len() - heldOut(s.In.Len())
+	n := s.In.Len() - HeldOut(s.In.Len())
 	if n < 1 {
 		return nil, nil
 	}

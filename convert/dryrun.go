@@ -34,7 +34,7 @@ type Plan struct {
 	Tokens       int       `json:"calibration_window_tokens"`
 	CalibTokens  int       `json:"calibration_text_tokens"`
 	Sampling     Sampling  `json:"calibration_sampling"`
-	FLOPs        float64   `json:"flops"`  // of all matrix products in blocks that are not finished, attention's included
+	FLOPs        float64   `json:"flops"`  // of all matrix products in blocks that are not finished: attention's, correlations' and refinement's included
 	GFLOPS       float64   `json:"gflops"` // at which they are done, by a measurement of two seconds
 	Seconds      float64   `json:"estimated_seconds"`
 	Memory       Budget    `json:"memory"`
@@ -82,15 +82,14 @@ func DryRun(ctx context.Context, o Options) (p *Plan, err error) {
 	}
 	budget, broke := r.budget()
 	p.Memory = budget
-	passes := passesOf(r.Method)
-	p.FLOPs = float64(left) * float64(c.Samples) *
-		(float64(passes.forward)*forwardFLOPs(m.Config, c.Len) + float64(passes.step)*stepFLOPs(m.Config, c.Len))
+	block := blockFLOPs(r.Method, m.Config, c.Samples, c.Len)
+	p.FLOPs = float64(left) * block.sum()
 	broke = errors.Join(broke, r.checkDisk(p, own))
 	speeds, err := r.measure(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p.Seconds = speeds.seconds(m.Config, passes, left, c.Samples, c.Len)
+	p.Seconds = float64(left) * block.seconds(speeds)
 	if r.sampling == SamplingNone {
 		p.Seconds = speeds.choice * float64(m.Parameters()) * float64(left)
 	}

@@ -16,15 +16,6 @@ import (
 // instead, the seconds that ranking and rounding a weight take.
 type speeds struct{ forward, step, choice float64 }
 
-// seconds estimates the time for all blocks.
-func (s speeds) seconds(c decoder.Config, p passes, blocks, windows, tokens int) float64 {
-	t := float64(p.forward) * forwardFLOPs(c, tokens) / s.forward
-	if p.step > 0 {
-		t += float64(p.step) * stepFLOPs(c, tokens) / s.step
-	}
-	return t * float64(blocks) * float64(windows)
-}
-
 // measureTime is about how long speeds are measured; tests have less time.
 var measureTime = 2 * time.Second
 
@@ -52,8 +43,8 @@ func (r *runner) measure(ctx context.Context) (s speeds, err error) {
 		return s, err
 	}
 	t, err := timed(ctx, measureTime/4, func() error { return eng.Forward(block, x, acts) })
-	s.forward = forwardFLOPs(c, tokens) / t
-	if err != nil || passesOf(r.Method).step == 0 {
+	s.forward = sizeOf(c, tokens).forward() / t
+	if err != nil || blockFLOPs(r.Method, c, r.Calibration.Samples, tokens).step == 0 {
 		return s, err
 	}
 	o := besa.DefaultOptions()

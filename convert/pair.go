@@ -9,7 +9,10 @@ import (
 
 // pairShare is the part of a block's work that is done when it has been
 // learned together with another.
-const pairShare = 0.8
+func (r *runner) pairShare() float64 {
+	s, n := sizeOf(r.model.Config, r.Calibration.Len), r.Calibration.Samples
+	return float64(n) * learningFLOPs(r.Method, s).sum() / passFLOPs(r.Method, s, n).sum()
+}
 
 // learnPair learns blocks b and b+1 together, where b is the first of a pair,
 // the options ask for it, and not both are finished. Learning has no chance in
@@ -32,7 +35,7 @@ func (r *runner) learnPair(ctx context.Context, eng *decoder.Engine[float32], b 
 	work := 0.0 // in blocks
 	for i := range pair {
 		if !r.finished(b + i) {
-			work += pairShare
+			work += r.pairShare()
 		}
 	}
 	learned, err := besa.LearnPair(ctx, besa.Job{
@@ -52,7 +55,7 @@ func (r *runner) learnPair(ctx context.Context, eng *decoder.Engine[float32], b 
 // ownWork is the part of a block's work that is still to do when its turn comes.
 func (r *runner) ownWork(b int) float64 {
 	if r.learned[b] != nil {
-		return 1 - pairShare
+		return 1 - r.pairShare()
 	}
 	return 1
 }

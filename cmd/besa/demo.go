@@ -60,9 +60,9 @@ func newDemo(std streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "the whole job on a tiny model inside this binary",
-		Long: `Demo prunes a tiny model that is embedded in this binary, with Wanda and with BESA,
-unquantised and jointly with 4 bits, and measures all of them on text the model never
-saw. It needs no network and no llama.cpp; where llama.cpp's library is found the
+		Long: `Demo prunes a tiny model that is embedded in this binary, with Wanda, with BESA as in
+the paper and with the survivors refined (convert's default), unquantised and jointly
+with 4 bits, and measures all of them on text the model never saw. It needs no network and no llama.cpp; where llama.cpp's library is found the
 expanded files are measured in it too.`,
 		Example: `  besa demo
   besa demo --dir /tmp/demo --json`,
@@ -91,15 +91,20 @@ func (o *demoOptions) run(ctx context.Context, std streams) error {
 		}
 		llama, result.Llama = false, err.Error()
 	}
+	paper, wanda := besa.DefaultOptions(), besa.DefaultOptions()
+	wanda.Method = besa.MethodWanda
+	refined := paper.Refined()
 	variants := []struct {
 		name, file string
-		method     besa.Method
+		method     besa.Options
 		grid       besa.Grid
 	}{
-		{"Wanda", "wanda", besa.MethodWanda, besa.GridNone},
-		{"BESA", "besa", besa.MethodBESA, besa.GridNone},
-		{"Wanda, 4-bit", "wanda-q4", besa.MethodWanda, besa.GridSymmetric},
-		{"BESA, joint 4-bit", "besa-q4", besa.MethodBESA, besa.GridSymmetric},
+		{"Wanda", "wanda", wanda, besa.GridNone},
+		{"BESA as in the paper", "besa", paper, besa.GridNone},
+		{"BESA, refined", "besa-refined", refined, besa.GridNone},
+		{"Wanda, 4-bit", "wanda-q4", wanda, besa.GridSymmetric},
+		{"BESA as in the paper, joint 4-bit", "besa-q4", paper, besa.GridSymmetric},
+		{"BESA, refined, joint 4-bit", "besa-q4-refined", refined, besa.GridSymmetric},
 	}
 	p := newProgress(std.err, "demo", o.quiet)
 	defer p.finish()
@@ -115,7 +120,8 @@ func (o *demoOptions) run(ctx context.Context, std streams) error {
 	result.Rows = append(result.Rows, dense)
 	for i, v := range variants {
 		p.update(float64(i+1)/float64(len(variants)+1), v.name)
-		row, err := o.variant(ctx, v.name, v.file, v.method, v.grid, llama)
+		v.method.Grid = v.grid
+		row, err := o.variant(ctx, v.name, v.file, v.method, llama)
 		if err != nil {
 			return fmt.Errorf("%s: %w", v.name, err)
 		}
@@ -149,12 +155,10 @@ func (o *demoOptions) unpack() error {
 }
 
 // variant converts, expands and measures one variant.
-func (o *demoOptions) variant(ctx context.Context, name, file string, method besa.Method, grid besa.Grid, llama bool) (*demoRow, error) {
-	m := besa.DefaultOptions()
-	m.Method, m.Grid = method, grid
+func (o *demoOptions) variant(ctx context.Context, name, file string, method besa.Options, llama bool) (*demoRow, error) {
 	out := o.path(file + ".sparse.gguf")
 	report, err := convert.Run(ctx, convert.Options{
-		Input: o.path("model.gguf"), Output: out, Force: true, Layout: sparsefmt.LayoutPacked, Method: m, Threads: o.threads, Version: version,
+		Input: o.path("model.gguf"), Output: out, Force: true, Layout: sparsefmt.LayoutPacked, Method: method, Threads: o.threads, Version: version,
 		Precision:   convert.PrecisionFP32, // what the CPU has shall not decide what a demonstration shows
 		Calibration: convert.Calibration{Path: o.path("calibration.txt"), Samples: demoSamples, Len: demoLen},
 	})

@@ -137,8 +137,9 @@ func (l *Lanes) attend(layer, lane int, b *Block[float32]) {
 	if l.SlidingWindow > 0 {
 		first = max(0, at-l.SlidingWindow+1)
 	}
-	scores := l.scratch.get(at + 1 - first)
-	defer l.scratch.put(scores)
+	buffer := l.scratch.get(l.Tokens) // as long at every token, so that it is used again
+	defer l.scratch.put(buffer)
+	scores := buffer[:at+1-first]
 	group, scale := l.Heads/l.KVHeads, float32(1/math.Sqrt(float64(d)))
 	for kv := range l.KVHeads {
 		base := (lane*l.KVHeads + kv) * l.Tokens * d

@@ -13,6 +13,7 @@ import (
 type Pool struct {
 	threads int
 	busy    atomic.Bool         // a For is under way: others run inline
+	jobs    uint64              // loops so far; only who holds busy touches it
 	job     atomic.Pointer[job] // the loop to help with, or nil
 	wake    chan struct{}       // a token for each worker to rouse
 	asleep  atomic.Int32        // workers that wait for a token
@@ -22,6 +23,7 @@ type Pool struct {
 
 // job is one For in progress. Workers that come late find next >= chunks and leave.
 type job struct {
+	number   uint64 // from 1; workers remember it, and not the job, so that what f holds can be freed
 	f        func(lo, hi int)
 	n, grain int
 	chunks   int64
@@ -103,7 +105,8 @@ func (p *Pool) For(n, grain int, f func(lo, hi int)) {
 		}
 		return
 	}
-	j := &job{f: f, n: n, grain: grain, chunks: int64(chunks), all: make(chan struct{}, 1)}
+	p.jobs++
+	j := &job{number: p.jobs, f: f, n: n, grain: grain, chunks: int64(chunks), all: make(chan struct{}, 1)}
 	p.job.Store(j)
 	for range min(int(p.asleep.Load()), chunks-1) {
 		select {
@@ -123,16 +126,16 @@ func (p *Pool) For(n, grain int, f func(lo, hi int)) {
 // work is the life of a worker: watch for a job, help, sleep when none comes.
 func (p *Pool) work() {
 	defer p.done.Done()
-	var last *job
+	var last uint64
 	for {
 		if j := p.watch(last); j != nil {
 			j.run()
-			last = j
+			last = j.number
 			continue
 		}
 		p.asleep.Add(1)
 		// A job published before the line above did not see this sleeper.
-		if j := p.job.Load(); j != nil && j != last {
+		if j := p.job.Load(); j != nil && j.number != last {
 			p.asleep.Add(-1)
 			continue
 		}
@@ -144,10 +147,10 @@ func (p *Pool) work() {
 	}
 }
 
-// watch looks for a job other than last for a while.
-func (p *Pool) watch(last *job) *job {
+// watch looks for a job other than the last for a while.
+func (p *Pool) watch(last uint64) *job {
 	for range spins {
-		if j := p.job.Load(); j != nil && j != last {
+		if j := p.job.Load(); j != nil && j.number != last {
 			return j
 		}
 		pause()

@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -151,4 +152,27 @@ func BenchmarkPoolFor(b *testing.B) {
 		}
 		b.ReportMetric(float64(total.Nanoseconds())/float64(b.N), "ns/For")
 	})
+}
+
+// A pool that has nothing to do keeps nothing of what it did last.
+func TestPoolForgets(t *testing.T) {
+	p := NewPool(2)
+	defer p.Close()
+	freed := make(chan struct{})
+	func() {
+		large := new([1 << 20]byte)
+		runtime.AddCleanup(large, func(struct{}) { close(freed) }, struct{}{})
+		for range 100 {
+			p.For(64, 1, func(lo, _ int) { large[lo]++ })
+		}
+	}()
+	for range 50 {
+		runtime.GC()
+		select {
+		case <-freed:
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	t.Error("the pool holds on to its last loop")
 }

@@ -27,7 +27,9 @@ func plan(m *model.Model, o Options) (lanes int, resident bool, err error) {
 	// While they are laid out, one block or the head is there as float32, too.
 	once := max(block, head) * 4
 	lane := decoder.LaneBytes(m.Config, m.Layers, o.Tokens+1) + 4*int64(m.Vocab)
-	most := int64(min(maxLanes, o.Sequences-o.First))
+	left := o.Sequences - o.First
+	waves := (left + maxLanes - 1) / maxLanes
+	most := int64((left + waves - 1) / waves) // so that no wave is much smaller than the others
 	const few = 8 // with fewer lanes than that, reading weights again is not much slower
 	for _, p := range []struct {
 		resident bool
