@@ -186,10 +186,7 @@ func TestImatrix(t *testing.T) {
 // for those of the attention's inputs, which rise.
 func constant(t *testing.T) map[string]entryOf {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "model.gguf")
-	if err := os.WriteFile(path, demomodel.Model(), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	path := demomodel.File(t)
 	m, err := model.Open(path)
 	if err != nil {
 		t.Fatal(err)

@@ -2,8 +2,6 @@ package eval
 
 import (
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -16,10 +14,7 @@ import (
 // weights, with attention in float32 too: the two differ only in the order of
 // sums.
 func TestLogitsAgreeWithLlamaCpp(t *testing.T) {
-	tiny := filepath.Join(t.TempDir(), "tiny.gguf")
-	if err := os.WriteFile(tiny, demomodel.Model(), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	tiny := demomodel.File(t)
 	library := assets.Path(t, assets.Llama)
 	for name, path := range map[string]string{"tiny": tiny, "SmolLM2": assets.Path(t, assets.SmolLM2)} {
 		t.Run(name, func(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,10 +26,7 @@ type extra struct {
 // values in the tensors that it has beyond LLaMA's.
 func writeVariant(t *testing.T, arch string, kvs []gguf.KV, extras []extra) string {
 	t.Helper()
-	src := filepath.Join(t.TempDir(), "src.gguf")
-	if err := os.WriteFile(src, demomodel.Model(), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	src := demomodel.File(t)
 	return writeF32(t, src, extras, func(old []gguf.KV) []gguf.KV {
 		for _, kv := range old {
 			if rest, ok := strings.CutPrefix(kv.Key, "llama."); ok {

@@ -190,10 +190,7 @@ func prunedDemo(t *testing.T, coding sparsefmt.Coding, sparsity float64) string 
 func rewriteDemo(t *testing.T, change func(x *gguf.Tensor, w []float32) []byte) string {
 	t.Helper()
 	dir := t.TempDir()
-	path := filepath.Join(dir, "demo.gguf")
-	if err := os.WriteFile(path, demomodel.Model(), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	path := demomodel.File(t)
 	src, err := gguf.Open(path)
 	if err != nil {
 		t.Fatal(err)

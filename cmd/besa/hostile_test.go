@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -25,10 +24,7 @@ type crafted struct {
 
 func craft(t *testing.T) *crafted {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "demo.gguf")
-	if err := os.WriteFile(path, demomodel.Model(), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	path := demomodel.File(t)
 	f, err := gguf.Open(path)
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ func options(t *testing.T, tables ...string) Options {
 	t.Helper()
 	dir := t.TempDir()
 	o := Options{
-		Model: filepath.Join(dir, "model.gguf"), Out: filepath.Join(dir, "out"), Tables: tables,
+		Model: demomodel.File(t), Out: filepath.Join(dir, "out"), Tables: tables,
 		Data:   []string{filepath.Join(dir, "eval.txt"), filepath.Join(dir, "other.txt")},
 		Method: besa.DefaultOptions(), Precision: convert.PrecisionFP32, Threads: 2, Version: "test",
 		Calibration: convert.Calibration{Path: filepath.Join(dir, "calib.txt"), Samples: 8, Len: 32},
@@ -31,8 +31,8 @@ func options(t *testing.T, tables ...string) Options {
 	}
 	text := demomodel.Evaluation()
 	for path, data := range map[string]string{
-		o.Model: string(demomodel.Model()), o.Calibration.Path: demomodel.Calibration()[:20000],
-		o.Data[0]: text[:3000], o.Data[1]: text[3000:6000],
+		o.Calibration.Path: demomodel.Calibration()[:20000],
+		o.Data[0]:          text[:3000], o.Data[1]: text[3000:6000],
 	} {
 		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
 			t.Fatal(err)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,10 +18,7 @@ import (
 // load opens the tiny model.
 func load(t testing.TB) *llama.Model {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "demo.gguf")
-	if err := os.WriteFile(path, demomodel.Model(), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	path := demomodel.File(t)
 	m, err := llama.Load(context.Background(), path, llama.Options{Library: assets.Path(t, assets.Llama)})
 	if err != nil {
 		t.Fatal(err)

@@ -17,11 +17,7 @@ import (
 // demo writes the tiny model to a file.
 func demo(t testing.TB) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "demo.gguf")
-	if err := os.WriteFile(path, demomodel.Model(), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return demomodel.File(t)
 }
 
 // vocabFile writes a GGUF file that has a vocabulary and nothing else.

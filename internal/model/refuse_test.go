@@ -2,7 +2,6 @@ package model
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,10 +15,7 @@ import (
 // tensor data are zeros.
 func rewrite(t *testing.T, change func(kvs []gguf.KV, tensors []gguf.Tensor) ([]gguf.KV, []gguf.Tensor)) string {
 	t.Helper()
-	src := filepath.Join(t.TempDir(), "src.gguf")
-	if err := os.WriteFile(src, demomodel.Model(), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	src := demomodel.File(t)
 	f, err := gguf.Open(src)
 	if err != nil {
 		t.Fatal(err)

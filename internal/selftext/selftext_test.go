@@ -5,8 +5,6 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -19,10 +17,7 @@ import (
 
 func open(t *testing.T) (*model.Model, Vocabulary, *tokenizer.Tokenizer) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "model.gguf")
-	if err := os.WriteFile(path, demomodel.Model(), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	path := demomodel.File(t)
 	m, err := model.Open(path)
 	if err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ func plan(m *model.Model, o Options) (lanes int, resident bool, err error) {
 	left := o.Sequences - o.First
 	waves := (left + maxLanes - 1) / maxLanes
 	most := int64((left + waves - 1) / waves) // so that no wave is much smaller than the others
-	const few = 8 // with fewer lanes than that, reading weights again is not much slower
+	const few = 8                             // with fewer lanes than that, reading weights again is not much slower
 	for _, p := range []struct {
 		resident bool
 		weights  int64

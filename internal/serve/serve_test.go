@@ -11,8 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -32,10 +30,7 @@ type service struct {
 
 func start(t testing.TB, e generate.Options, change func(*Options)) *service {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "demo.gguf")
-	if err := os.WriteFile(path, demomodel.Model(), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	path := demomodel.File(t)
 	m, err := llama.Load(context.Background(), path, llama.Options{Library: assets.Path(t, assets.Llama)})
 	if err != nil {
 		t.Fatal(err)
