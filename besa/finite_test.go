@@ -59,10 +59,13 @@ func TestDeadChannelsAndRows(t *testing.T) {
 	for _, method := range Methods {
 		for _, grid := range []Grid{GridNone, GridSymmetric, GridAsymmetric} {
 			for name, set := range map[string]func(*Options){
-				"plain":  func(*Options) {},
-				"solved": func(o *Options) { o.Refine.Solve = SolveSweep },
-				"tuned":  func(o *Options) { o.Refine.Passes = 1 },
-				"metric": func(o *Options) { o.Importance = ImportanceSparseGPT },
+				"plain":     func(*Options) {},
+				"solved":    func(o *Options) { o.Refine.Solve = SolveSweep },
+				"tuned":     func(o *Options) { o.Refine.Passes = 1 },
+				"refined":   func(o *Options) { *o = o.Refined() },
+				"conjugate": func(o *Options) { o.Refine.Solve = SolvePCG },
+				"Eq 5":      func(o *Options) { o.Rule = RulePaper },
+				"metric":    func(o *Options) { o.Importance = ImportanceSparseGPT },
 			} {
 				if name == "metric" && method != MethodBESA {
 					continue

@@ -7,14 +7,6 @@ import (
 	"besa/internal/kernel"
 )
 
-// temperature is that of the token which follows length tokens of a text.
-func temperature(length int) float32 {
-	if length >= warmTokens {
-		return cool
-	}
-	return warm + (cool-warm)*float32(length)/warmTokens
-}
-
 // forbid makes tokens impossible.
 func forbid(logits []float32, ids []int32) {
 	for _, id := range ids {
@@ -24,10 +16,9 @@ func forbid(logits []float32, ids []int32) {
 	}
 }
 
-// sample draws a token with probability softmax(logits/temperature), and
-// overwrites the logits; -1: they are not finite.
-func sample(logits []float32, temperature float32, rng *rand.Rand) int32 {
-	kernel.Scale(1/temperature, logits)
+// sample draws a token with probability softmax(logits), and overwrites the
+// logits; -1: they are not finite.
+func sample(logits []float32, rng *rand.Rand) int32 {
 	sum := kernel.ExpSum(logits, logits, kernel.Max(logits))
 	if !(sum >= 1 && sum <= math.MaxFloat32) {
 		return -1

@@ -5,9 +5,8 @@
 // In: a model, its tokenizer, and how much is wanted. Out: sequences of token
 // ids. A text begins with the model's beginning-of-sequence token, or where it
 // has none with a random token, and goes on by sampling from the model's
-// distribution, more evenly spread over the first tokens, so that texts differ
-// from their start. A special token ends it and another begins behind
-// a separator, as documents of a corpus are packed.
+// distribution as it is. A special token ends it and another begins behind a
+// separator, as documents of a corpus are packed.
 //
 // Many sequences are written in step, so that weights are read once for a token
 // of each. A sequence depends on the model, the seed and its number, not on how
@@ -53,10 +52,6 @@ type Options struct {
 
 const (
 	maxLanes = 64 // sequences in step: with more, products are no faster
-
-	// Sampling: the temperature falls in equal steps over the first tokens of a text.
-	warm, cool = 2.0, 1.0
-	warmTokens = 10
 
 	// shortest text: before, special tokens are not sampled.
 	shortest = 16
@@ -215,7 +210,7 @@ func (w *writer) step() error {
 			if t.length < shortest {
 				forbid(logits, w.Special)
 			}
-			t.next = sample(logits, temperature(t.length), t.rng)
+			t.next = sample(logits, t.rng)
 			bad[i] = t.next < 0
 		}
 	})
