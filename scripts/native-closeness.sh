@@ -31,11 +31,13 @@ evaluate() {
 # row NAME PLUGIN FLAG…
 row() {
   evaluate "$2" --kl-divergence "${@:3}"
-  awk -v name="$1" '/^ *[0-9]+ .*±/ {kl = $8 " ± " $10; ln = $5; se = $7}
-    END {printf "| %s | %s | %+.3f %% ± %.3f %% |\n", name, kl, 100 * ln, 100 * se}' "$work/log"
+  awk -v name="$1" -v stock="$stock" '/^ *[0-9]+ .*±/ {kl = $8 " ± " $10; ppl = $2; se = $7}
+    END {printf "| %s | %s | %+.3f %% ± %.3f %% |\n", name, kl, 100 * log(ppl / stock), 100 * se}' "$work/log"
 }
 
 evaluate ""
+# The perplexity it printed: that of the saved logits, which are 16-bit, is a little off.
+stock=$(grep -o "\[$windows\][0-9.]*" "$work/log" | sed 's/.*\]//')
 echo "| $windows windows | KL divergence | perplexity against stock |"
 echo "| --- | ---: | ---: |"
 row "stock, --no-repack" "" --no-repack
