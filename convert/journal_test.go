@@ -164,7 +164,7 @@ func TestFingerprintKnowsEveryOption(t *testing.T) {
 	decided := map[string]string{
 		"Input": "by content", "Output": "no", "Force": "no", "Layout": "yes", "Resume": "no", "Method": "field by field", "Targets": "yes",
 		"Calibration": "field by field", "Imatrix": "by content", "Activations": "yes", "Precision": "yes", "Threads": "no", "Version": "yes", "SplitMaxSize": "no",
-		"Memory": "no", "SpillDir": "no", "OnEvent": "no",
+		"Head": "yes", "Memory": "no", "SpillDir": "no", "OnEvent": "no",
 		"Path": "by content", "Column": "by content", "Samples": "yes", "Len": "yes", "Stride": "yes", "Seed": "yes",
 	}
 	for _, typ := range []reflect.Type{reflect.TypeFor[Options](), reflect.TypeFor[Calibration]()} {
