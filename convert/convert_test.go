@@ -17,9 +17,10 @@ import (
 // demo is a short conversion of the demo model, into a folder of its own.
 func demo(t *testing.T, change func(*Options)) Options {
 	t.Helper()
-	dir := t.TempDir()
+	input := demomodel.File(t)
+	dir := filepath.Dir(input)
 	o := Options{
-		Input: demomodel.File(t), Output: filepath.Join(dir, "out.gguf"), Resume: true,
+		Input: input, Output: filepath.Join(dir, "out.gguf"), Resume: true,
 		Method: besa.DefaultOptions(), Threads: 2, Version: "test", Precision: PrecisionFP32,
 		Calibration: Calibration{Path: filepath.Join(dir, "calib.txt"), Samples: 5, Len: 32, Seed: 1},
 	}
@@ -70,7 +71,7 @@ func stopped(t *testing.T, blocks int) func(*testing.T) Options {
 			t.Fatal(err)
 		}
 		copied := o
-		copied.Input, copied.Output = filepath.Join(dir, "model.gguf"), filepath.Join(dir, "out.gguf")
+		copied.Input, copied.Output = filepath.Join(dir, filepath.Base(o.Input)), filepath.Join(dir, "out.gguf")
 		copied.Calibration.Path = filepath.Join(dir, "calib.txt")
 		return copied
 	}
