@@ -31,7 +31,7 @@ evaluate() {
 # row NAME PLUGIN FLAG…
 row() {
   evaluate "$2" --kl-divergence "${@:3}"
-  awk -v name="$1" -v stock="$stock" '/^ *[0-9]+ .*±/ {kl = $8 " ± " $10; ppl = $2; se = $7}
+  awk -v name="$1" -v stock="$stock" '/^ *[0-9]+ .*±/ {kl = $8 " ± " $10; ppl = $2; se = $7 ~ /nan/ ? 0 : $7}
     END {printf "| %s | %s | %+.3f %% ± %.3f %% |\n", name, kl, 100 * log(ppl / stock), 100 * se}' "$work/log"
 }
 
