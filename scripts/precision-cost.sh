@@ -3,7 +3,7 @@
 # by besa's own engine (in fp32) on the first LIMIT windows. Prints every pair, and the mean difference of the logarithms with its
 # standard error: learning is chaotic, so single pairs differ by a per cent or two in either direction.
 #   usage: precision-cost.sh BESA MODEL.gguf CALIBRATION EVALUATION
-# SEEDS="0 1 2", SAMPLES=32 and LEN=512 (calibration), LIMIT=64 (windows of LEN tokens), FLAGS="--joint-q4", THREADS.
+# SEEDS="0 1 2", SAMPLES=32 and LEN=512 (calibration), LIMIT=64 (windows of LEN tokens), FLAGS="--joint-q4 --refine=off", THREADS.
 set -euo pipefail
 besa=$1 model=$2 calib=$3 data=$4 len=${LEN:-512}
 work=$(mktemp -d)
@@ -11,8 +11,8 @@ trap 'rm -rf "$work"' EXIT
 threads=(${THREADS:+--threads "$THREADS"})
 
 ppl() { # precision seed
-  "$besa" convert --quiet --force --refine=off --precision "$1" --seed "$2" --calib "$calib" --calib-samples "${SAMPLES:-32}" --calib-len "$len" \
-    "${threads[@]}" ${FLAGS---joint-q4} "$model" -o "$work/out.gguf" >/dev/null
+  "$besa" convert --quiet --force --precision "$1" --seed "$2" --calib "$calib" --calib-samples "${SAMPLES:-32}" --calib-len "$len" \
+    "${threads[@]}" ${FLAGS---joint-q4 --refine=off} "$model" -o "$work/out.gguf" >/dev/null
   "$besa" eval ppl --engine go --protocol paper --ctx "$len" --limit "${LIMIT:-64}" --data "$data" "${threads[@]}" --json --quiet "$work/out.gguf" |
     sed -n 's/^ *"perplexity": \([^,]*\),\{0,1\}$/\1/p' | head -1
 }
