@@ -23,13 +23,7 @@ func TestPaperMaskReference(t *testing.T) {
 }
 
 func checkPaperMask(t *testing.T, f *golden.File, d int, granularity Granularity, plain bool) {
-	w := matrix(f, "weight")
-	var norms InputNorms
-	norms.Add(nil, matrix(f, "x"))
-	rank, err := Rank(nil, w, norms.Norms())
-	if err != nil {
-		t.Fatal(err)
-	}
+	w, rank := rankedWeight(t, f)
 	a := NewAllocation(w.Rows, w.Cols, NewCandidates(1/float64(d), RulePaper), 0, granularity)
 	a.Plain = plain
 	for i := range a.distributions() {

@@ -73,7 +73,9 @@ func TestAllocationReference(t *testing.T) {
 	}
 }
 
-func checkAllocation(t *testing.T, f *golden.File, granularity Granularity, plain bool) {
+// rankedWeight returns a golden's weight and its ranking by Wanda's importance.
+func rankedWeight(t *testing.T, f *golden.File) (kernel.Mat[float32], *Ranking) {
+	t.Helper()
 	w := matrix(f, "weight")
 	var norms InputNorms
 	norms.Add(nil, matrix(f, "x"))
@@ -81,6 +83,11 @@ func checkAllocation(t *testing.T, f *golden.File, granularity Granularity, plai
 	if err != nil {
 		t.Fatal(err)
 	}
+	return w, rank
+}
+
+func checkAllocation(t *testing.T, f *golden.File, granularity Granularity, plain bool) {
+	w, rank := rankedWeight(t, f)
 	a := NewAllocation(w.Rows, w.Cols, Candidates{P: f.Floats("candidates")}, 0, granularity)
 	a.Plain = plain
 	for i, c := range f.Ints("cand_prune_counts") {

@@ -234,12 +234,7 @@ func TestSolveLowersTheError(t *testing.T) {
 // pruned weights stay zero.
 func TestConjugate(t *testing.T) {
 	x, dense := correlated(400, 200, 3), random(24, 200, 5)
-	var h Hessian
-	h.Add(nil, x)
-	fac, err := h.factorize(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, fac := factored(t, x)
 	swept := kernel.NewMat[float32](24, 200)
 	copy(swept.Data, dense.Data)
 	keep := sparseGPT(nil, swept, fac, 0.5, Pattern{}, sweepWidth)

@@ -77,14 +77,21 @@ func correlated(rows, cols int, seed uint64) kernel.Mat[float32] {
 	return x
 }
 
-func TestSparseGPTCountsAndGain(t *testing.T) {
-	x, dense := correlated(400, 200, 3), random(24, 200, 5)
-	var h Hessian
+// factored returns the Hessian of inputs x and its factor.
+func factored(t *testing.T, x kernel.Mat[float32]) (*Hessian, *factor) {
+	t.Helper()
+	h := new(Hessian)
 	h.Add(nil, x)
 	fac, err := h.factorize(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return h, fac
+}
+
+func TestSparseGPTCountsAndGain(t *testing.T) {
+	x, dense := correlated(400, 200, 3), random(24, 200, 5)
+	_, fac := factored(t, x)
 	for _, s := range []float64{0, 0.3, 0.5, 0.77} {
 		w := kernel.NewMat[float32](24, 200)
 		copy(w.Data, dense.Data)
@@ -115,12 +122,7 @@ func TestSparseGPTCountsAndGain(t *testing.T) {
 
 func TestPattern(t *testing.T) {
 	x, w := correlated(100, 66, 1), random(5, 66, 2)
-	var h Hessian
-	h.Add(nil, x)
-	fac, err := h.factorize(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, fac := factored(t, x)
 	for _, pattern := range []Pattern{{2, 4}, {4, 8}, {3, 4}, {32, 64}} {
 		keep := sparseGPT(nil, w, fac, 0.5, pattern, 32)
 		checkPattern(t, "sparsegpt", keep, 66, pattern)
@@ -187,12 +189,7 @@ func TestDeadChannelsAndFewSamples(t *testing.T) {
 	for i := range x.Rows {
 		x.Row(i)[7] = 0
 	}
-	var h Hessian
-	h.Add(nil, x)
-	fac, err := h.factorize(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, fac := factored(t, x)
 	if s := fac.scales(); s[7] != 0 || s[8] <= 0 {
 		t.Errorf("scales %v", s)
 	}
@@ -209,7 +206,7 @@ func TestDeadChannelsAndFewSamples(t *testing.T) {
 		}
 	}
 	x.Row(3)[3] = float32(math.NaN())
-	h = Hessian{}
+	*h = Hessian{}
 	h.Add(nil, x)
 	if _, err := h.factorize(nil); err == nil {
 		t.Error("NaN inputs are accepted")
