@@ -76,8 +76,12 @@ type Result struct {
 	Layers [decoder.NumLinears]Layer
 	Steps  []StepLoss
 	Refine *RefineResult // nil without refinement
+	Norms  *Norms        // nil where they are the dense block's
 	Error  float64       // ‖pruned(x) − dense(x)‖ / ‖dense(x)‖ over all windows
 }
+
+// Norms are the gains of a block's two norms (hidden values each), tuned.
+type Norms struct{ Attn, FFN []float32 }
 
 // Sparsity is the fraction of the block's weights that are pruned.
 func (r *Result) Sparsity() float64 {

@@ -29,6 +29,9 @@ func (s *session) finish() (*Result, error) {
 		}
 		layer.Weights = s.masked.W[l]
 	}
+	if s.opts.Refine.Norms {
+		res.Norms = &Norms{s.masked.AttnNorm, s.masked.FFNNorm}
+	}
 	return res, nil
 }
 

@@ -2,6 +2,7 @@ package besa
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -24,12 +25,17 @@ import (
 // reconstruction loss. The last windows are held out; the state that does best
 // on them is kept, which may be the one before the first pass.
 //
+// Norms has tuning move the gains of the block's two norms as well. With a grid
+// they can express what the codes cannot; without one they only say again what
+// the columns of survivors behind them could.
+//
 // Remask has tuning choose the masks again: during the first half of its steps
 // the weights are ranked anew every few steps, every row keeping its count.
 type Refine struct {
 	Solve     Solver
 	Along     bool    // MethodBESA with one loss per block
 	Passes    int     // of tuning over the calibration windows; 0: none
+	Norms     bool    // with passes of tuning
 	Remask    bool    // MethodBESA with passes of tuning
 	LR        float64 // Adam's step for weights at the start; it falls to a twentieth along a cosine
 	Reference Path    // what is reproduced
@@ -60,6 +66,8 @@ func (r Refine) validate() error {
 		return fmt.Errorf("solver %q; have %v", r.Solve, Solvers)
 	case r.Passes < 0 || r.Passes > 1000:
 		return fmt.Errorf("%d refinement passes; have 0 … 1000", r.Passes)
+	case r.Norms && r.Passes == 0:
+		return errors.New("gains of norms are moved by passes of tuning only")
 	case r.moves() && !(r.LR > 0):
 		return fmt.Errorf("refinement step %g: it must be positive", r.LR)
 	case r.moves() && !slices.Contains(LossForms, r.Loss):
@@ -148,44 +156,69 @@ func (s *session) refine(ctx context.Context) (*RefineResult, error) {
 // tuner holds what refinement moves, and the best state so far.
 type tuner struct {
 	*session
-	grads   *decoder.Gradients[float32]
-	dout    kernel.Mat[float32]
-	params  []param
-	best    [][]float32
-	ranks   [decoder.NumLinears]*Ranking // of the best state
-	weights *adam
-	clips   *adam // nil without a grid that is learned
+	grads *decoder.Gradients[float32]
+	dout  kernel.Mat[float32]
+	moved []moved
+	best  [][]float32
+	ranks [decoder.NumLinears]*Ranking // of the best state
+	gains [2][]float32                 // gradients of the norms' gains; nil where they stay
+}
+
+// moved are parameters of one kind, whose steps start from lr.
+type moved struct {
+	*adam
+	start float64
 }
 
 func newTuner(s *session) *tuner {
 	t := &tuner{session: s, grads: s.Engine.NewGradients(), dout: kernel.NewMat[float32](s.Engine.Tokens, s.Engine.Hidden)}
-	var clips []param
+	var weights, clips []param
 	for l, w := range s.Block.W {
-		t.params = append(t.params, param{w.Data, t.grads.W[l].Data})
+		weights = append(weights, param{w.Data, t.grads.W[l].Data})
 		if c := s.clip[l]; c != nil && !c.frozen {
 			for i := range c.raw {
 				clips = append(clips, param{c.raw[i], c.rawGrad[i]})
 			}
 		}
 	}
-	t.weights = newAdam(s.pool, s.opts.Refine.LR, t.params...)
-	if clips != nil {
-		t.clips = newAdam(s.pool, clipRefineLR, clips...)
-	}
-	t.params = append(t.params, clips...)
-	for _, p := range t.params {
-		t.best = append(t.best, make([]float32, len(p.value)))
+	t.move(s.opts.Refine.LR, weights...)
+	t.move(clipRefineLR, clips...)
+	if s.opts.Refine.Norms {
+		for i, gain := range []*[]float32{&s.masked.AttnNorm, &s.masked.FFNNorm} {
+			*gain = slices.Clone(*gain) // until now the dense block's
+			t.gains[i] = make([]float32, len(*gain))
+			t.move(s.opts.Refine.LR*meanAbs(*gain), param{*gain, t.gains[i]})
+		}
 	}
 	return t
+}
+
+// move has Adam move the parameters, with steps of lr at the start.
+func (t *tuner) move(lr float64, params ...param) {
+	if len(params) == 0 {
+		return
+	}
+	t.moved = append(t.moved, moved{newAdam(t.pool, lr, params...), lr})
+	for _, p := range params {
+		t.best = append(t.best, make([]float32, len(p.value)))
+	}
+}
+
+// meanAbs is the size of a norm's gains, which their steps are in proportion to.
+func meanAbs(v []float32) float64 {
+	var sum float64
+	for _, x := range v {
+		sum += math.Abs(float64(x))
+	}
+	return sum / float64(len(v))
 }
 
 // anneal sets the steps for the moment when the fraction done is over.
 func (t *tuner) anneal(done float64) {
 	const floor = 0.05
 	f := floor + (1-floor)*0.5*(1+math.Cos(math.Pi*done))
-	t.weights.lr = t.opts.Refine.LR * f
-	if t.clips != nil {
-		t.clips.lr = clipRefineLR * f
+	for _, m := range t.moved {
+		m.lr = m.start * f
 	}
 }
 
@@ -228,9 +261,11 @@ func (t *tuner) step(i int) (float64, error) {
 		// Pruned weights get no gradient, and so never move.
 		applyMask(t.pool, dw, dw, t.rank[l], t.prune[l])
 	}
-	t.weights.step()
-	if t.clips != nil {
-		t.clips.step()
+	if t.opts.Refine.Norms {
+		t.Engine.NormGradients(&t.masked, t.acts, t.grads, t.gains[0], t.gains[1])
+	}
+	for _, m := range t.moved {
+		m.step()
 	}
 	return loss, nil
 }
@@ -254,15 +289,23 @@ func (t *tuner) evaluate(ctx context.Context, first int) (float64, error) {
 	return sum / float64(t.In.Len()-first), nil
 }
 
+// params lists all that moves, in the order of best.
+func (t *tuner) params() (all []param) {
+	for _, m := range t.moved {
+		all = append(all, m.adam.params...)
+	}
+	return all
+}
+
 func (t *tuner) save() {
-	for i, p := range t.params {
+	for i, p := range t.params() {
 		copy(t.best[i], p.value)
 	}
 	t.ranks = t.rank
 }
 
 func (t *tuner) restore() {
-	for i, p := range t.params {
+	for i, p := range t.params() {
 		copy(p.value, t.best[i])
 	}
 	t.rank = t.ranks

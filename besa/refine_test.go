@@ -2,6 +2,7 @@ package besa
 
 import (
 	"math"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -151,6 +152,7 @@ func TestMethodsThreads(t *testing.T) {
 		"normed loss":          func(o *Options) { o.Loss = LossNormed },
 		"paper's loss":         func(o *Options) { o.Loss = LossPaper },
 		"masks of Eq 5":        func(o *Options) { o.Rule = RulePaper },
+		"norms tuned":          func(o *Options) { o.Refine.Norms, o.Refine.Passes, o.Grid = true, 2, GridSymmetric },
 		"masks chosen again":   func(o *Options) { o.Refine.Remask, o.Refine.Passes = true, 2 },
 		"plain softmax":        func(o *Options) { o.Plain = true },
 		"refined joint":        func(o *Options) { o.Refine.Passes, o.Grid = 1, GridSymmetric },
@@ -178,6 +180,9 @@ func TestMethodsThreads(t *testing.T) {
 				if first == nil {
 					first = res
 					continue
+				}
+				if !reflect.DeepEqual(res.Norms, first.Norms) {
+					t.Fatal("norms of one and of four threads differ")
 				}
 				for l := range res.Layers {
 					if !slices.Equal(res.Layers[l].Weights.Data, first.Layers[l].Weights.Data) {

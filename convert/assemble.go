@@ -81,6 +81,7 @@ func (r *runner) write(ctx context.Context, blobs map[string]sparsefmt.Blob) err
 	if err != nil {
 		return err
 	}
+	src = r.tune(src)
 	opts := sparsefmt.CreateOptions{Layout: r.Layout, Provenance: kvs, FileType: fileType(blobs)}
 	if r.SplitMaxSize != 0 {
 		r.outputs, err = sparsefmt.CreateSplit(ctx, r.Output, r.SplitMaxSize, src, blobs, opts)

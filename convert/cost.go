@@ -82,6 +82,9 @@ func passFLOPs(m besa.Options, s size, windows int) flops {
 	if held := float64(besa.HeldOut(windows)); m.Refine.Passes > 0 && n > held {
 		passes := float64(m.Refine.Passes)
 		all.step += passes * (n - held) * s.step()
+		if m.Refine.Norms { // the gradient of the attention's input
+			all.step += passes * (n - held) * 2 * s.queries * s.tokens
+		}
 		all.forward += (passes + 1) * held * s.forward() // before the first pass, and after each
 	}
 	return all

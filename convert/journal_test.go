@@ -26,6 +26,7 @@ func TestResume(t *testing.T) {
 		"dense path":  func(o *Options) { o.Method.Reference = besa.PathDense },
 		"two blocks":  func(o *Options) { o.Method.LossGranularity = besa.LossPerPair },
 		"refined":     func(o *Options) { o.Method.Refine.Along, o.Method.Refine.Passes = true, 1 },
+		"norms":       func(o *Options) { o.Method.Refine.Norms, o.Method.Refine.Passes = true, 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			want, _ := run(t, demo(t, variant))

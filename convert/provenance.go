@@ -48,6 +48,7 @@ func methodEntries(m besa.Options) []entry {
 			entry{"besa.refinement.along", m.Refine.Along},
 			entry{"besa.refinement.passes", uint32(m.Refine.Passes)},
 			entry{"besa.refinement.remask", m.Refine.Remask},
+			entry{"besa.refinement.norms", m.Refine.Norms},
 			entry{"besa.refinement.lr", m.Refine.LR},
 			entry{"besa.refinement.reference", string(m.Refine.Reference)},
 			entry{"besa.refinement.loss", string(m.Refine.Loss)},

@@ -112,7 +112,7 @@ func (r *runner) block(ctx context.Context, eng *decoder.Engine[float32], b int)
 	if err != nil {
 		return err
 	}
-	rec := blockRecord{Report: BlockReport{Block: b, Error: res.Error, Sparsity: res.Sparsity(), Layers: map[string]float64{}}}
+	rec := blockRecord{Norms: res.Norms, Report: BlockReport{Block: b, Error: res.Error, Sparsity: res.Sparsity(), Layers: map[string]float64{}}}
 	rec.Report.FirstLoss, rec.Report.LastLoss = quarters(res.Steps)
 	if f := res.Refine; f != nil {
 		rec.Report.Refinement = &Refinement{f.First, f.Last, f.Before, f.After}
@@ -157,6 +157,9 @@ func (r *runner) advance(ctx context.Context, eng *decoder.Engine[float32], b in
 	})
 	if err != nil {
 		return err
+	}
+	if n := r.journal.blocks[b].Norms; n != nil {
+		block.AttnNorm, block.FFNNorm = n.Attn, n.FFN
 	}
 	return besa.Advance(ctx, eng, block, acts, r.in, nil)
 }

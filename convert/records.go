@@ -8,6 +8,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"besa/besa"
 	"besa/sparsefmt"
 )
 
@@ -36,6 +37,7 @@ type contents struct {
 type blockRecord struct {
 	Report  BlockReport            `json:"report"`
 	Tensors []sparsefmt.TensorInfo `json:"tensors"`
+	Norms   *besa.Norms            `json:"norms,omitempty"` // gains that refinement moved
 }
 
 // appendRecord appends a record's line to log.

@@ -58,6 +58,9 @@ func (r *runner) check(b blockRecord) error {
 	if b.Report.Block >= r.model.Layers || len(b.Tensors) != int(decoder.NumLinears) {
 		return fmt.Errorf("%w: block %d with %d tensors", ErrJournal, b.Report.Block, len(b.Tensors))
 	}
+	if err := checkNorms(b.Norms, r.model.Config); err != nil {
+		return err
+	}
 	for l, t := range b.Tensors {
 		src, err := r.source(b.Report.Block, decoder.Linear(l))
 		if err != nil {

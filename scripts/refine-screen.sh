@@ -28,10 +28,11 @@ declare -A flags=(
   [solve+tune]="--refine=solve+tune --refine-along=false"
   [along+solve+tune]="--refine=solve+tune"
   [remask]="--refine --refine-remask"
+  [norms]="--refine --refine-norms"
   [remask-6]="--refine --refine-remask --refine-passes 6"
   [epochs-3]="--refine --epochs 3"
 )
-order="off tune-2e-4 tune-5e-4 tune tune-official official passes-0 passes-1 default lr-5e-4 lr-2e-3 pruned-path pcg solve pcg+tune solve+tune along+solve+tune remask remask-6 epochs-3"
+order="off tune-2e-4 tune-5e-4 tune tune-official official passes-0 passes-1 default lr-5e-4 lr-2e-3 pruned-path pcg solve pcg+tune solve+tune along+solve+tune norms remask remask-6 epochs-3"
 all=$order
 for row in $order; do all+=" q4-$row"; done
 

@@ -64,6 +64,7 @@ func bindMethod(f *pflag.FlagSet, o *besa.Options) *methodFlags {
 	f.IntVar(&m.passes, "refine-passes", besa.RefinePasses, "passes of --refine over the calibration windows")
 	f.BoolVar(&m.along, "refine-along", true, "--refine moves weights while besa learns its allocation too, and ranks them again as they move")
 	f.BoolVar(&o.Refine.Remask, "refine-remask", false, "--refine chooses the masks again during the first half of its passes, every row keeping its number of survivors")
+	f.BoolVar(&o.Refine.Norms, "refine-norms", false, "the passes of --refine move the gains of the blocks' norms too, which are then stored as float32")
 	f.Float64Var(&o.Refine.LR, "refine-lr", o.Refine.LR, "step of --refine at its start")
 	choice(f, &o.Refine.Reference, "refine-reference", "inputs of the dense block whose output --refine reproduces", besa.Paths)
 	choice(f, &o.Refine.Loss, "refine-loss", "form of the loss that --refine lowers", besa.LossForms)
@@ -77,7 +78,7 @@ func (m *methodFlags) complete() error {
 		m.refine = refineAlone
 	}
 	chosen := refinements[m.refine]
-	for _, name := range []string{"refine-along", "refine-passes", "refine-remask", "refine-lr", "refine-reference", "refine-loss"} {
+	for _, name := range []string{"refine-along", "refine-passes", "refine-remask", "refine-norms", "refine-lr", "refine-reference", "refine-loss"} {
 		if m.flags.Changed(name) && !chosen.tune {
 			return fmt.Errorf("--%s shapes the tuning of survivors: add --refine=tune", name)
 		}

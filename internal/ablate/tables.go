@@ -157,6 +157,7 @@ func refineTrials(with variant) []trial {
 		}
 		add("off", func(*besa.Options) {})
 		add("along and tune (default)", func(o *besa.Options) { *o = o.Refined() })
+		add("along and tune, norms too", func(o *besa.Options) { *o = o.Refined(); o.Refine.Norms = true })
 		add("along and tune, masks chosen again", func(o *besa.Options) { *o = o.Refined(); o.Refine.Remask = true })
 		tune := func(o *besa.Options) { o.Refine.Passes = besa.RefinePasses }
 		add("tune", tune)

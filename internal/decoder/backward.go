@@ -122,13 +122,27 @@ func (e *Engine[T]) InputGradient(b *Block[T], a *Activations[T], g *Gradients[T
 	if err := a.checkGradient(dx, e.Hidden, g.maxLen); err != nil {
 		return err
 	}
-	dIn := g.dffnIn // no longer needed
-	e.mul(kernel.NN, dIn, g.attn.dq, b.W[Q], false)
-	e.mul(kernel.NN, dIn, g.attn.dk, b.W[K], true)
-	e.mul(kernel.NN, dIn, g.attn.dv, b.W[V], true)
+	dIn := e.attentionInputGradient(b, g)
 	kernel.Copy(e.pool, dx, g.dmid)
 	rmsNormBackward(e.pool, dx, dIn, a.x, b.AttnNorm, a.attnRstd, true)
 	return nil
+}
+
+// NormGradients writes the gradients with respect to the gains of the two norms
+// that the layers read through (hidden values each) to attn and ffn, after
+// Backward left g behind. Three products more than Backward: for tuning gains.
+func (e *Engine[T]) NormGradients(b *Block[T], a *Activations[T], g *Gradients[T], attn, ffn []T) {
+	gainGradient(e.pool, ffn, g.dffnIn, a.mid, a.ffnRstd)
+	gainGradient(e.pool, attn, e.attentionInputGradient(b, g), a.x, a.attnRstd)
+}
+
+// attentionInputGradient is the gradient with respect to what queries, keys and
+// values are computed from; it takes the place of the feed-forward network's.
+func (e *Engine[T]) attentionInputGradient(b *Block[T], g *Gradients[T]) kernel.Mat[T] {
+	e.mul(kernel.NN, g.dffnIn, g.attn.dq, b.W[Q], false)
+	e.mul(kernel.NN, g.dffnIn, g.attn.dk, b.W[K], true)
+	e.mul(kernel.NN, g.dffnIn, g.attn.dv, b.W[V], true)
+	return g.dffnIn
 }
 
 // headNormBackward turns the gradient of the normalised heads into that of the

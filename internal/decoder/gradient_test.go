@@ -103,39 +103,34 @@ func checkGradients(t *testing.T, e *Engine[float64], b *Block[float64], x, dout
 	if err := e.Backward(b, acts, dout, grads); err != nil {
 		t.Fatal(err)
 	}
+	attnNorm, ffnNorm := make([]float64, e.Hidden), make([]float64, e.Hidden)
+	e.NormGradients(b, acts, grads, attnNorm, ffnNorm)
 	dx := kernel.NewMat[float64](x.Rows, x.Cols)
 	if err := e.InputGradient(b, acts, grads, dx); err != nil {
 		t.Fatal(err)
 	}
 	const h = 1e-5
-	for range 12 {
-		i := rng.IntN(len(x.Data))
-		keep := x.Data[i]
-		x.Data[i] = keep + h
-		up := objective()
-		x.Data[i] = keep - h
-		down := objective()
-		x.Data[i] = keep
-		if want := (up - down) / (2 * h); !(math.Abs(dx.Data[i]-want) <= 1e-6*(1+math.Abs(want))) {
-			t.Errorf("input %d: gradient %g, finite difference %g", i, dx.Data[i], want)
-		}
-	}
-	for l := range NumLinears {
-		w := b.W[l].Data
+	check := func(name string, values, grad []float64) {
+		t.Helper()
 		for range 12 {
-			i := rng.IntN(len(w))
-			keep := w[i]
-			w[i] = keep + h
+			i := rng.IntN(len(values))
+			keep := values[i]
+			values[i] = keep + h
 			up := objective()
-			w[i] = keep - h
+			values[i] = keep - h
 			down := objective()
-			w[i] = keep
-			want, got := (up-down)/(2*h), grads.W[l].Data[i]
-			if !(math.Abs(got-want) <= 1e-6*(1+math.Abs(want))) {
-				t.Errorf("%s weight %d: gradient %g, finite difference %g", l, i, got, want)
+			values[i] = keep
+			if want := (up - down) / (2 * h); !(math.Abs(grad[i]-want) <= 1e-6*(1+math.Abs(want))) {
+				t.Errorf("%s %d: gradient %g, finite difference %g", name, i, grad[i], want)
 			}
 		}
 	}
+	check("input", x.Data, dx.Data)
+	for l := range NumLinears {
+		check(l.String()+" weight", b.W[l].Data, grads.W[l].Data)
+	}
+	check("attention's norm", b.AttnNorm, attnNorm)
+	check("feed-forward norm", b.FFNNorm, ffnNorm)
 }
 
 // TestHalvesAreTheBlock checks that the attention half by itself has the

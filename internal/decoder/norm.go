@@ -25,6 +25,22 @@ func rmsNormBackward[T kernel.Float](p *kernel.Pool, dx, dy, x kernel.Mat[T], we
 	})
 }
 
+// gainGradient writes Σ_t dy·x·rstd, the gradient with respect to a norm's gains,
+// every column's sum in the order of the rows.
+func gainGradient[T kernel.Float](p *kernel.Pool, dst []T, dy, x kernel.Mat[T], rstd []T) {
+	const columns = 64
+	p.For(len(dst), columns, func(lo, hi int) {
+		sum := dst[lo:hi]
+		clear(sum)
+		for t := range dy.Rows {
+			dyRow, xRow, r := dy.Row(t)[lo:hi], x.Row(t)[lo:hi], rstd[t]
+			for j := range sum {
+				sum[j] += dyRow[j] * xRow[j] * r
+			}
+		}
+	})
+}
+
 // headRows views a tokens × (heads·headDim) matrix as one row per head.
 func headRows[T kernel.Float](m kernel.Mat[T], headDim int) kernel.Mat[T] {
 	return kernel.MatOf(m.Rows*m.Cols/headDim, headDim, m.Data[:m.Rows*m.Cols])

@@ -157,6 +157,12 @@ func TensorName(block int, l decoder.Linear) string {
 	return fmt.Sprintf("blk.%d.%s.weight", block, l)
 }
 
+// AttnNormName is the name of the gains in front of a block's attention.
+func AttnNormName(block int) string { return fmt.Sprintf("blk.%d.attn_norm.weight", block) }
+
+// FFNNormName is the name of the gains in front of a block's feed-forward network.
+func FFNNormName(block int) string { return fmt.Sprintf("blk.%d.ffn_norm.weight", block) }
+
 const (
 	embedding  = "token_embd.weight"
 	outputNorm = "output_norm.weight"
