@@ -162,7 +162,7 @@ func newSession(job Job, opts Options) *session {
 	for l := range decoder.NumLinears {
 		w := job.Block.W[l]
 		s.masked.W[l] = kernel.NewMat[float32](w.Rows, w.Cols)
-		if opts.NeedsHessians() && inputOf[l] == l {
+		if opts.NeedsHessians() && decoder.SameInput[l] == l {
 			s.hess[l] = new(Hessian)
 		}
 	}
@@ -173,13 +173,6 @@ func newSession(job Job, opts Options) *session {
 		}
 	}
 	return s
-}
-
-// inputOf names, for every linear layer, the first that has the same input:
-// layers that share an input share its statistics.
-var inputOf = [decoder.NumLinears]decoder.Linear{
-	decoder.Q: decoder.Q, decoder.K: decoder.Q, decoder.V: decoder.Q, decoder.O: decoder.O,
-	decoder.Gate: decoder.Gate, decoder.Up: decoder.Gate, decoder.Down: decoder.Down,
 }
 
 // collect runs the dense block: reference outputs, input norms, Hessians.
@@ -198,7 +191,7 @@ func (s *session) collect(ctx context.Context) error {
 		if err := checkStates(x, s.acts.Out); err != nil {
 			return fmt.Errorf("calibration window %d: %w", i, err)
 		}
-		for l, first := range inputOf {
+		for l, first := range decoder.SameInput {
 			if decoder.Linear(l) != first {
 				continue
 			}
@@ -214,7 +207,7 @@ func (s *session) collect(ctx context.Context) error {
 			return err
 		}
 	}
-	for l, first := range inputOf {
+	for l, first := range decoder.SameInput {
 		s.norms[l], s.hess[l] = s.norms[first], s.hess[first]
 		if s.Sums != nil {
 			s.norms[l].Sum = s.Sums[l]

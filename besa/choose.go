@@ -15,7 +15,7 @@ func (o Options) NeedsHessians() bool {
 // factorize factors the Hessians, where there are any, and drops those that
 // nothing else needs.
 func (s *session) factorize() error {
-	for l, first := range inputOf {
+	for l, first := range decoder.SameInput {
 		switch {
 		case s.hess[l] == nil:
 		case decoder.Linear(l) != first:

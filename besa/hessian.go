@@ -34,8 +34,9 @@ const (
 
 // factor is the upper triangular U with H⁻¹ = UᵀU of the damped Hessian.
 type factor struct {
-	U    kernel.Mat[float32]
-	dead []bool // input channels that are zero throughout the calibration data
+	U     kernel.Mat[float32]
+	ridge float32 // what damping added to the diagonal
+	dead  []bool  // input channels that are zero throughout the calibration data
 }
 
 // factorize damps and factors h, whose contents stay as they are.
@@ -57,11 +58,12 @@ func (h *Hessian) factorize(p *kernel.Pool) (*factor, error) {
 	}
 	for damp := float32(percDamp); ; damp *= 10 {
 		kernel.Copy(p, f.U, h.XX)
+		f.ridge = damp * mean
 		for j, dead := range f.dead {
 			if dead {
 				f.U.Row(j)[j] = mean
 			}
-			f.U.Row(j)[j] += damp * mean
+			f.U.Row(j)[j] += f.ridge
 		}
 		err := linalg.InverseFactor(p, f.U)
 		if err == nil || !errors.Is(err, linalg.ErrNotPositiveDefinite) || damp >= maxDamp {

@@ -14,14 +14,17 @@ const PCGSteps = 10
 const pcgTolerance = 1e-10
 
 // conjugate minimises tr((W − W₀)·H·(W − W₀)ᵀ) over the survivors of w, rows ×
-// columns, where W₀ is what w holds on entry and H = XᵀX with the damping that
-// the factor of the sweep has, by conjugate gradients with the diagonal as
+// columns, where W₀ is what w holds on entry and H = h + ridge·1 is damped like
+// the factor of the sweep, by conjugate gradients with the diagonal as
 // preconditioner (Meng et al. 2024, ALPS, algorithm 2). Rows are independent
 // problems that share H, so a step is one product of rows × columns × columns.
 // Pruned weights become zero; rows whose problem breaks down stay as they are.
-func conjugate(p *kernel.Pool, w kernel.Mat[float32], h kernel.Mat[float32], keep []bool) {
+func conjugate(p *kernel.Pool, w kernel.Mat[float32], h kernel.Mat[float32], ridge float32, keep []bool) {
 	rows, cols := w.Rows, w.Cols
-	diag, ridge := jacobi(h)
+	diag := make([]float32, cols) // the preconditioner
+	for j := range diag {
+		diag[j] = h.Row(j)[j] + ridge
+	}
 	residual, z := kernel.NewMat[float32](rows, cols), kernel.NewMat[float32](rows, cols)
 	dir, image := kernel.NewMat[float32](rows, cols), kernel.NewMat[float32](rows, cols)
 	rz, first := make([]float64, rows), make([]float64, rows)
@@ -85,24 +88,6 @@ func conjugate(p *kernel.Pool, w kernel.Mat[float32], h kernel.Mat[float32], kee
 			}
 		})
 	}
-}
-
-// jacobi returns the damped diagonal of h and the damping.
-func jacobi(h kernel.Mat[float32]) (diag []float32, ridge float32) {
-	diag = make([]float32, h.Cols)
-	var trace float64
-	for j := range diag {
-		diag[j] = h.Row(j)[j]
-		trace += float64(diag[j])
-	}
-	ridge = float32(percDamp * trace / float64(h.Cols))
-	if ridge == 0 {
-		ridge = 1 // every channel is dead
-	}
-	for j := range diag {
-		diag[j] += ridge
-	}
-	return diag, ridge
 }
 
 func dot(a, b []float32) float64 {

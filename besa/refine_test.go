@@ -245,7 +245,7 @@ func TestConjugate(t *testing.T) {
 	keep := sparseGPT(nil, swept, fac, 0.5, Pattern{}, sweepWidth)
 	solved := kernel.NewMat[float32](24, 200)
 	copy(solved.Data, dense.Data)
-	conjugate(nil, solved, h.XX, keep)
+	conjugate(nil, solved, h.XX, fac.ridge, keep)
 	for k, kept := range keep {
 		if !kept && solved.Data[k] != 0 {
 			t.Fatalf("pruned weight %d is %g", k, solved.Data[k])
@@ -273,7 +273,11 @@ func TestConjugateDegenerate(t *testing.T) {
 		for k := range keep {
 			keep[k] = k >= 32 && k%2 == 0
 		}
-		conjugate(nil, w, h.XX, keep)
+		f, err := h.factorize(nil)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		conjugate(nil, w, h.XX, f.ridge, keep)
 		for k, v := range w.Data {
 			if v-v != 0 || !keep[k] && v != 0 {
 				t.Fatalf("%s: weight %d is %g", name, k, v)

@@ -12,7 +12,7 @@ type Solver string
 // The solvers.
 const (
 	SolveNone  Solver = ""      // not at all
-	SolveSweep Solver = "sweep" // masked GPTQ: one walk through the columns
+	SolveSweep Solver = "solve" // masked GPTQ: one walk through the columns
 	SolvePCG   Solver = "pcg"   // preconditioned conjugate gradients
 )
 
@@ -32,7 +32,7 @@ func (s *session) solve() {
 		w, c := s.Block.W[l], s.clip[l]
 		keep := kept(s.pool, s.rank[l], s.prune[l])
 		if s.opts.Refine.Solve == SolvePCG {
-			conjugate(s.pool, w, s.hess[inputOf[l]].XX, keep)
+			conjugate(s.pool, w, s.hess[decoder.SameInput[l]].XX, s.factor[l].ridge, keep)
 			if c == nil {
 				continue
 			}

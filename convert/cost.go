@@ -114,15 +114,21 @@ func learningFLOPs(m besa.Options, s size) flops {
 	return flops{step: epochs * s.step()}
 }
 
-// inputsOf are linear layers that have inputs of their own: queries, keys and
-// values share one, gate and up another.
-var inputsOf = []decoder.Linear{decoder.Q, decoder.O, decoder.Gate, decoder.Down}
+// inputs are the widths of what linear layers read: several share an input.
+func inputs(c decoder.Config) (widths []float64) {
+	for l, first := range decoder.SameInput {
+		if decoder.Linear(l) == first {
+			_, cols := c.Shape(first)
+			widths = append(widths, float64(cols))
+		}
+	}
+	return widths
+}
 
 // correlationFLOPs counts XᵀX of every input of a block on one window.
 func correlationFLOPs(c decoder.Config, tokens int) (sum float64) {
-	for _, l := range inputsOf {
-		_, cols := c.Shape(l)
-		sum += 2 * float64(cols) * float64(cols) * float64(tokens)
+	for _, cols := range inputs(c) {
+		sum += 2 * cols * cols * float64(tokens)
 	}
 	return sum
 }
@@ -131,9 +137,8 @@ func correlationFLOPs(c decoder.Config, tokens int) (sum float64) {
 // operations; the sweeps of SparseGPT and of masked GPTQ, of rows·columns²; and
 // conjugate gradients, of 2·rows·columns² a step.
 func solveFLOPs(m besa.Options, c decoder.Config) (sum float64) {
-	for _, l := range inputsOf {
-		_, cols := c.Shape(l)
-		sum += float64(cols) * float64(cols) * float64(cols)
+	for _, cols := range inputs(c) {
+		sum += cols * cols * cols
 	}
 	sweeps := 0.
 	if m.Method == besa.MethodSparseGPT {

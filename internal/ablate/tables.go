@@ -162,15 +162,12 @@ func refineTrials(with variant) []trial {
 		tune := func(o *besa.Options) { o.Refine.Passes = besa.RefinePasses }
 		add("tune", tune)
 		for _, solver := range besa.Solvers {
-			add(solverNames[solver], func(o *besa.Options) { o.Refine.Solve = solver })
-			add(solverNames[solver]+" and tune", func(o *besa.Options) { tune(o); o.Refine.Solve = solver })
+			add(string(solver), func(o *besa.Options) { o.Refine.Solve = solver })
+			add(string(solver)+" and tune", func(o *besa.Options) { tune(o); o.Refine.Solve = solver })
 		}
 	}
 	return trials
 }
-
-// solverNames are the command line's.
-var solverNames = map[besa.Solver]string{besa.SolveSweep: "solve", besa.SolvePCG: "pcg"}
 
 func patternTrials(with variant) []trial {
 	var trials []trial

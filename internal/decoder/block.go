@@ -50,6 +50,9 @@ func (l Linear) String() string {
 	return linearNames[l]
 }
 
+// SameInput names, for every linear layer, the first that has the same input.
+var SameInput = [NumLinears]Linear{Q: Q, K: Q, V: Q, O: O, Gate: Gate, Up: Gate, Down: Down}
+
 // Block holds the parameters of one decoder block.
 type Block[T kernel.Float] struct {
 	W        [NumLinears]kernel.Mat[T] // rows = output channels, columns = input channels
