@@ -76,13 +76,23 @@ func groupLimit(root fs.FS, name string) int64 {
 	return n
 }
 
+// garbagePercent is how much of what lives garbage may grow to before it is
+// collected. What lives is large, little in number and free of pointers, so that
+// collecting it is cheap, and Go's 100 % would double the memory of a conversion.
+const garbagePercent = 20
+
 // limitHeap makes the garbage collector keep the process within limit bytes,
-// unless GOMEMLIMIT asks for less, and returns a function that undoes it.
+// unless GOMEMLIMIT asks for less, and garbage small; it returns a function that
+// undoes it.
 func limitHeap(limit int64) (restore func()) {
 	const outside = 64 << 20 // the program itself, thread stacks, the kernel's page tables
 	old := debug.SetMemoryLimit(-1)
 	debug.SetMemoryLimit(min(old, max(limit-outside, limit/2)))
-	return func() { debug.SetMemoryLimit(old) }
+	percent := debug.SetGCPercent(garbagePercent)
+	return func() {
+		debug.SetMemoryLimit(old)
+		debug.SetGCPercent(percent)
+	}
 }
 
 // Budget is what a conversion needs at most, in bytes.

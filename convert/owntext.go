@@ -74,12 +74,8 @@ func (r *runner) writeOwn(ctx context.Context, tok *tokenizer.Tokenizer) error {
 		}
 		return r.journal.appendOwn(sequences)
 	}
-	// What it is written with is large and lives to the end: garbage must not
-	// grow to its size before it is collected, nor it stay when blocks come.
-	percent := debug.SetGCPercent(20)
 	err = selftext.Write(ctx, r.model, v, r.pool, o)
-	debug.SetGCPercent(percent)
-	debug.FreeOSMemory()
+	debug.FreeOSMemory() // what it was written with must not stay when blocks come
 	if err != nil {
 		if errors.Is(err, selftext.ErrMemory) {
 			return fmt.Errorf("%w: %w", ErrMemory, err)

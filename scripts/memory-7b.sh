@@ -3,7 +3,7 @@
 # --memory 6GiB, activations in a spill file (8 GiB in the work folder). Samples the process's anonymous resident memory,
 # from outside, until the conversion ends or LIMIT seconds are over, and prints its peak and how far the conversion got.
 #   usage: memory-7b.sh BESA [WORKDIR]
-# LIMIT=900 (seconds), SAMPLES=128, MEMORY=6GiB, FLAGS="--joint-q4" are the defaults. Run to its end (2 blocks) it takes half an hour
+# LIMIT=3600 (seconds), SAMPLES=128, MEMORY=6GiB, FLAGS="--joint-q4" are the defaults. Run to its end (2 blocks) it takes about 20 minutes
 # on two free cores, and the report's own peak_anonymous_bytes is printed, too.
 set -euo pipefail
 besa=$1 work=${2:-$(mktemp -d)}
@@ -16,7 +16,7 @@ mkdir -p "$work"
 pid=$!
 trap 'kill $pid 2>/dev/null || true' EXIT
 peak=0
-for ((start = SECONDS; SECONDS - start < ${LIMIT:-900}; )); do
+for ((start = SECONDS; SECONDS - start < ${LIMIT:-3600}; )); do
   now=$(awk '/^RssAnon:/ { print $2 }' "/proc/$pid/status" 2>/dev/null) || true
   [ -n "$now" ] || break
   peak=$((now > peak ? now : peak))
