@@ -3,6 +3,7 @@ package sparsefmt
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -101,51 +102,72 @@ func BenchmarkExpand(b *testing.B) {
 	}
 }
 
-// BenchmarkExpandBesideCopy expands matrices that no cache holds, on one core:
-// plain and packed ones in steps into a buffer, as what writes files does, and
-// plain ones into memory that no cache holds either. In turn with that it copies
-// as many bytes as come out, the same two ways. GB/s of output, the median of all rounds.
+// BenchmarkExpandBesideCopy expands matrices that no cache holds, on one core and
+// on all that there are, which share the memory: plain and packed ones in steps into
+// a buffer per core, as what writes files does, and plain ones into memory that no
+// cache holds either. In turn with that it copies as many bytes as come out, the
+// same two ways. GB/s of output of all cores, the median of all rounds.
 func BenchmarkExpandBesideCopy(b *testing.B) {
 	for _, c := range []struct {
 		coding Coding
 		group  int
 	}{{CodingQ4Sym, 64}, {CodingQ4Sym, 128}, {CodingQ4Asym, 64}, {CodingQ8Sym, 32}, {CodingF16, 0}} {
-		b.Run(fmt.Sprintf("%v_g%d", c.coding, c.group), func(b *testing.B) {
-			const rows, cols = 16384, 4096
-			m := benchMatrix(c.coding, rows/64, cols, c.group)
-			plain, packed := tallBlobs(b, m, 64)
-			size := plain.RowBytes()
-			dst := make([]byte, rows*size)
-			src := bytes.Repeat([]byte{1}, len(dst)) // pages of its own: untouched ones are all the same
-			copied := func(r0, r1 int, dst []byte) error { copy(dst, src[r0*size:r1*size]); return nil }
-			names := []string{"copy", "plain", "packed", "copy-out", "plain-out"}
-			rounds := make([][]float64, len(names))
-			for b.Loop() {
-				for i, expand := range []func(r0, r1 int, dst []byte) error{copied, plain.ExpandRows, packed.ExpandRows, copied, plain.ExpandRows} {
-					step := rows
-					if i < 3 {
-						step = stepBytes / size / TileRows * TileRows
-					}
-					if i == 2 {
-						step = packed.RowStep()
-					}
-					start := time.Now()
-					for r0 := 0; r0 < rows; r0 += step {
-						n := min(step, rows-r0)
-						if err := expand(r0, r0+n, dst[:n*size]); err != nil {
-							b.Fatal(err)
-						}
-					}
-					rounds[i] = append(rounds[i], float64(len(dst))/1e9/time.Since(start).Seconds())
-				}
-			}
-			for i, name := range names {
-				slices.Sort(rounds[i])
-				b.ReportMetric(rounds[i][len(rounds[i])/2], name+"-GB/s")
-			}
-			b.ReportMetric(0, "ns/op")
-		})
+		const rows, cols = 16384, 4096
+		m := benchMatrix(c.coding, rows/64, cols, c.group)
+		plain, packed := tallBlobs(b, m, 64)
+		for _, cores := range []int{1, runtime.NumCPU()} {
+			b.Run(fmt.Sprintf("%v_g%d/cores=%d", c.coding, c.group, cores), func(b *testing.B) {
+				// -cpu does not reach benchmarks that use Loop.
+				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores))
+				expandBesideCopy(b, plain, packed, cores)
+			})
+		}
 	}
+}
+
+func expandBesideCopy(b *testing.B, plain *Reader, packed *Packed, cores int) {
+	rows, size := plain.Rows(), plain.RowBytes()
+	dst := make([]byte, rows*size)
+	src := bytes.Repeat([]byte{1}, len(dst)) // pages of its own: untouched ones are all the same
+	copied := func(r0, r1 int, dst []byte) error { copy(dst, src[r0*size:r1*size]); return nil }
+	small, share := stepBytes/size/TileRows*TileRows, ceilDiv(rows/TileRows, cores)*TileRows
+	kinds := []struct {
+		name   string
+		step   int
+		expand func(r0, r1 int, dst []byte) error
+	}{
+		{"copy", small, copied}, {"plain", small, plain.ExpandRows}, {"packed", packed.RowStep(), packed.ExpandRows},
+		{"copy-out", share, copied}, {"plain-out", share, plain.ExpandRows},
+	}
+	rounds := make([][]float64, len(kinds))
+	for b.Loop() {
+		for i, k := range kinds {
+			steps := ceilDiv(rows, k.step)
+			start := time.Now()
+			err := parallel(cores, func(core int) error {
+				for s := steps * core / cores; s < steps*(core+1)/cores; s++ {
+					r0, r1 := s*k.step, min((s+1)*k.step, rows)
+					if err := k.expand(r0, r1, dst[core*k.step*size:][:(r1-r0)*size]); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			rounds[i] = append(rounds[i], float64(len(dst))/1e9/time.Since(start).Seconds())
+		}
+	}
+	speeds := map[string]float64{}
+	for i, k := range kinds {
+		slices.Sort(rounds[i])
+		speeds[k.name] = rounds[i][len(rounds[i])/2]
+		b.ReportMetric(speeds[k.name], k.name+"-GB/s")
+	}
+	b.ReportMetric(speeds["plain"]/speeds["copy"], "plain/copy")
+	b.ReportMetric(speeds["plain-out"]/speeds["copy-out"], "plain-out/copy-out")
+	b.ReportMetric(0, "ns/op")
 }
 
 // tallBlobs repeats a matrix and returns readers of both layouts.

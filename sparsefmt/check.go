@@ -49,9 +49,8 @@ func (r *Reader) checkRow(v *tile, i, row int) error {
 	if exp == 0 {
 		return nil
 	}
-	at, _ := r.position(v, i)
 	for n := range v.count[i] {
-		if x := binary.LittleEndian.Uint16(v.stream[2*(at+n):]); x&exp == exp {
+		if x := binary.LittleEndian.Uint16(v.stream[2*(v.at[i]+n):]); x&exp == exp {
 			return broken(RuleFinite, "row %d survivor %d: value %#04x", row, n, x)
 		}
 	}

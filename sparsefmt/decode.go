@@ -55,7 +55,7 @@ func (r *Reader) decodeRow(m *Matrix, v *tile, dst, i int) {
 	for w := range mask {
 		mask[w] = binary.LittleEndian.Uint64(r.rowMask(v, i)[8*w:])
 	}
-	at, high := r.position(v, i)
+	at, high := v.at[i], v.halves.high(i)
 	if r.coding.spec().bytes == 2 {
 		values := m.Values[dst*r.cols : (dst+1)*r.cols]
 		eachKept(mask, func(j int) {

@@ -1,6 +1,7 @@
 package sparsefmt
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"besa/gguf"
@@ -64,21 +65,30 @@ func checkRange(r0, r1, rows, rowBytes, given int) error {
 // expandRow writes a row, which is in tile v; groups is there for CodingQ4Asym.
 func (r *Reader) expandRow(v *tile, row int, dst []byte, groups *asymGroups) error {
 	i := row % TileRows
-	at, high := r.position(v, i)
-	mask := r.rowMask(v, i)
+	var k kernel.Nibbles
+	k.Mask, k.Stream, k.Ahead = r.rowMask(v, i), v.stream[max(1, r.width)*v.at[i]:], r.ahead(row)
+	k.High, k.Group = v.halves.high(i), r.geometry.group
 	switch r.coding {
 	case CodingQ4Sym:
-		n := kernel.Nibbles{Mask: mask, Stream: v.stream[at:], High: high, Group: r.geometry.group}
-		n.Q40(dst, r.rowScales(v, i))
+		k.Q40(dst, r.rowScales(v, i))
 	case CodingQ4Asym:
-		n := kernel.Nibbles{Mask: mask, Stream: v.stream[at:], High: high, Group: r.geometry.group}
-		return r.expandAsym(v, row, n, dst, groups)
+		return r.expandAsym(v, row, &k, dst, groups)
 	case CodingQ8Sym:
-		kernel.ExpandQ80(dst, mask, v.stream[at:], r.rowScales(v, i), r.geometry.group)
+		k.Q80(dst, r.rowScales(v, i), k.Group)
 	default:
-		kernel.Expand16(dst, mask, v.stream[2*at:])
+		k.Values(dst)
 	}
 	return nil
+}
+
+// ahead is a row's share of the tile behind its own, which is read next.
+func (r *Reader) ahead(row int) []byte {
+	t, i := row/TileRows+1, uint64(row%TileRows)
+	if t == r.tiles {
+		return nil
+	}
+	start, size := r.offset(t), r.offset(t+1)-r.offset(t)
+	return r.blob[start+size*i/TileRows : start+size*(i+1)/TileRows]
 }
 
 // asymGroups are groups of a row that are prepared at a time: in all group
@@ -89,28 +99,44 @@ type asymGroups struct {
 }
 
 // expandAsym writes a row of Q4_1 blocks.
-func (r *Reader) expandAsym(v *tile, row int, n kernel.Nibbles, dst []byte, g *asymGroups) error {
+func (r *Reader) expandAsym(v *tile, row int, n *kernel.Nibbles, dst []byte, g *asymGroups) error {
 	i, scales := row%TileRows, r.rowScales(v, row%TileRows)
 	first := r.slot(v.halves, i) * r.groups
 	for k := 0; k < r.groups; k += len(g.zeros) {
 		groups := min(len(g.zeros), r.groups-k)
 		heads, zeros := g.heads[:groups], g.zeros[:groups]
-		for j := range zeros {
-			at := first + k + j
-			zeros[j] = v.zeros[at/2] >> (4 * (at % 2)) & 15
-		}
+		unpackNibbles(zeros, v.zeros, first+k)
 		if !kernel.Minima(heads, scales[2*k:2*(k+groups)], zeros) {
 			return r.inexactZero(v, row)
 		}
 		weights := min(groups*r.geometry.group, r.cols-k*r.geometry.group)
-		part, mask := n, ceilDiv(weights, maskBits)*8
-		part.Mask = n.Mask[:mask]
+		part, mask := *n, ceilDiv(weights, maskBits)*8
+		part.Mask, part.Ahead = n.Mask[:mask], n.Ahead[len(n.Ahead)*k/r.groups:len(n.Ahead)*(k+groups)/r.groups]
 		size := weights / quantBlock * gguf.Q4_1.BlockBytes()
 		part.Q41(dst[:size], heads, zeros)
-		dst = dst[size:]
+		if dst = dst[size:]; len(dst) == 0 {
+			break
+		}
 		n.Mask, n.Stream = n.Mask[mask:], n.Stream[kernel.Survivors(n.Mask[:mask]):]
 	}
 	return nil
+}
+
+// unpackNibbles writes nibbles of src, low ones first, from number first on.
+func unpackNibbles(dst, src []byte, first int) {
+	src = src[first/2:]
+	shift := first % 2 * 4
+	for ; len(dst) >= 8 && len(src) >= 8; dst, src = dst[8:], src[4:] {
+		x := binary.LittleEndian.Uint64(src) >> shift & 0xffffffff
+		x = (x | x<<16) & 0x0000ffff0000ffff
+		x = (x | x<<8) & 0x00ff00ff00ff00ff
+		x = (x | x<<4) & 0x0f0f0f0f0f0f0f0f
+		binary.LittleEndian.PutUint64(dst, x)
+	}
+	for j := range dst {
+		at := first%2 + j
+		dst[j] = src[at/2] >> (4 * (at % 2)) & 15
+	}
 }
 
 // inexactZero says which group of a row breaks rule R17.

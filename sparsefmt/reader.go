@@ -130,6 +130,7 @@ type tile struct {
 	stream []byte
 	length int
 	count  [TileRows]int // survivors by row
+	at     [TileRows]int // and how many are before them in their half
 }
 
 // tile checks that the masks of tile t account for its length (rules R13, R14).
@@ -143,14 +144,17 @@ func (r *Reader) tile(t int) (tile, error) {
 	v.zeros, b = b[:r.zeroBytes(n)], b[r.zeroBytes(n):]
 	v.stream = b
 	tail := tailMask(r.cols)
+	var length [2]int // of the halves
 	for i := range n {
 		mask := r.rowMask(&v, i)
 		if last := binary.LittleEndian.Uint64(mask[len(mask)-8:]); last&tail != 0 {
 			return tile{}, broken(RuleMaskTail, "row %d: the last mask word is %#x", t*TileRows+i, last)
 		}
-		v.count[i] = kernel.Survivors(mask)
+		half := &length[v.halves>>i&1]
+		v.count[i], v.at[i] = kernel.Survivors(mask), *half
+		*half += v.count[i]
 	}
-	v.length = r.streamBytes(v.halves.sum(v.count[:n]))
+	v.length = r.streamBytes(length[0], length[1])
 	if want := alignUp(start + uint64(r.fixedBytes(n)+v.length)); want != end {
 		return tile{}, broken(RuleTileLength, "tile %d ends at %d, its masks say %d", t, end, want)
 	}
@@ -180,16 +184,4 @@ func (r *Reader) rowScales(v *tile, i int) []byte {
 	size := 2 * r.groups
 	at := r.slot(v.halves, i) * size
 	return v.scales[at : at+size]
-}
-
-// position is where the survivors of row i of a tile begin, in survivors, and
-// whether they are in the high nibbles.
-func (r *Reader) position(v *tile, i int) (at int, high bool) {
-	high = v.halves.high(i)
-	for k, c := range v.count[:i] {
-		if v.halves.high(k) == high {
-			at += c
-		}
-	}
-	return at, high
 }

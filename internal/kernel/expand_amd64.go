@@ -7,29 +7,29 @@ package kernel
 // expandQ40AVX512 is its portable twin for whole words.
 //
 //go:noescape
-func expandQ40AVX512(words int, dst []byte, mask []byte, stream []byte, shift uint, scales []byte, per uint)
+func expandQ40AVX512(words int, dst *byte, mask *byte, stream *byte, ahead *byte, pace int, shift uint, scales *byte, per uint)
 
 // expandQ41AVX512 is its portable twin for whole words.
 //
 //go:noescape
-func expandQ41AVX512(words int, dst []byte, mask []byte, stream []byte, shift uint, heads []uint32, zeros []byte, per uint)
+func expandQ41AVX512(words int, dst *byte, mask *byte, stream *byte, ahead *byte, pace int, shift uint, heads *uint32, zeros *byte, per uint)
 
 // expandQ80AVX512 is its portable twin for whole words.
 //
 //go:noescape
-func expandQ80AVX512(words int, dst []byte, mask []byte, stream []byte, scales []byte, per uint)
+func expandQ80AVX512(words int, dst *byte, mask *byte, stream *byte, ahead *byte, pace int, scales *byte, per uint)
 
 // expand16AVX512 is its portable twin for whole words.
 //
 //go:noescape
-func expand16AVX512(words int, dst []byte, mask []byte, stream []byte)
+func expand16AVX512(words int, dst *byte, mask *byte, stream *byte, ahead *byte, pace int)
 
 // countBitsAVX512 is its portable twin.
 //
 //go:noescape
 func countBitsAVX512(mask []byte) int
 
-// minimaAVX512 is its portable twin for whole registers; it counts what is not exact.
+// minimaAVX512 is its portable twin, but counts what is not exact.
 //
 //go:noescape
 func minimaAVX512(heads []uint32, scales []byte, zeros []byte) (inexact int)

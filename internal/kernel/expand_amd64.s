@@ -4,237 +4,914 @@
 
 #include "textflag.h"
 
-// func expandQ40AVX512(words int, dst []byte, mask []byte, stream []byte, shift uint, scales []byte, per uint)
-// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512_VBMI2, BMI2, MMX+, POPCNT
-TEXT ·expandQ40AVX512(SB), NOSPLIT, $0-120
-	MOVQ         shift+80(FP), AX
+// func expandQ40AVX512(words int, dst *byte, mask *byte, stream *byte, ahead *byte, pace int, shift uint, scales *byte, per uint)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VBMI, AVX512_VBMI2, BMI2, CMOV, MMX+, POPCNT
+TEXT ·expandQ40AVX512(SB), NOSPLIT, $0-72
+	MOVQ         shift+48(FP), AX
+	MOVQ         $+4, CX
+	SUBQ         AX, CX
 	VMOVQ        AX, X0
+	VMOVQ        CX, X1
 	MOVL         $+15, AX
-	VPBROADCASTB AX, Z1
-	MOVQ         scales_base+88(FP), AX
-	MOVL         $+8, CX
-	VPBROADCASTB CX, Z2
-	MOVQ         per+112(FP), DX
+	VPBROADCASTB AX, Z2
+	MOVQ         per+64(FP), AX
 	XORQ         CX, CX
-	MOVQ         words+0(FP), SI
-	MOVQ         dst_base+8(FP), DI
-	MOVQ         mask_base+32(FP), R8
-	MOVQ         stream_base+56(FP), R9
-	JMP          entry
+	MOVQ         AX, DX
+	MOVQ         $+3, BX
+	CMPQ         DX, BX
+	CMOVQGT      BX, DX
+	SHLQ         $0x06, DX
+	LEAQ         join2to16_0<>+0(SB), BX
+	VMOVDQU64    (BX)(DX*1), Z3
+	MOVQ         AX, DX
+	MOVQ         $+3, BX
+	CMPQ         DX, BX
+	CMOVQGT      BX, DX
+	SHLQ         $0x06, DX
+	LEAQ         join2to16_1<>+0(SB), BX
+	VMOVDQU64    (BX)(DX*1), Z4
+	MOVQ         scales+56(FP), DX
+	MOVL         $+136, BX
+	VPBROADCASTB BX, Z5
+	MOVQ         words+0(FP), BX
+	MOVQ         dst+8(FP), SI
+	MOVQ         mask+16(FP), DI
+	MOVQ         stream+24(FP), R8
+	MOVQ         ahead+32(FP), R9
+	MOVQ         pace+40(FP), R10
+	MOVQ         $+8, R11
+	SHRXQ        AX, R11, R11
+	MOVQ         $+1, R12
+	CMPQ         R11, R12
+	CMOVQLT      R12, R11
+	SHLXQ        R11, R12, R12
+	DECQ         R12
+	KMOVQ        R12, K1
+	SUBQ         $0x04, BX
+	JL           words4Done
 
-word:
-	MOVQ         (R8), R10
-	PREFETCHT0   8192(R9)
-	KMOVQ        (R8), K1
-	VMOVDQU64    (R9), Z3
-	VPSRLW       X0, Z3, Z3
-	VPANDQ       Z1, Z3, Z3
-	VMOVDQA64    Z2, Z4
-	SHRXQ        DX, CX, BX
-	INCQ         CX
-	MOVWLZX      (AX)(BX*2), BX
-	MOVW         BX, (DI)
-	SHRXQ        DX, CX, BX
-	INCQ         CX
-	MOVWLZX      (AX)(BX*2), BX
-	MOVW         BX, 18(DI)
-	VPEXPANDB    Z3, K1, Z4
-	VPSLLW       $0x04, Z4, Z3
-	VSHUFI64X2   $0x08, Z4, Z4, Z4
-	VSHUFI64X2   $0x0d, Z3, Z3, Z3
-	VPORQ        Z3, Z4, Z4
-	VMOVDQU      X4, 2(DI)
-	VEXTRACTI128 $0x01, Y4, 20(DI)
-	POPCNTQ      R10, BX
-	ADDQ         BX, R9
-	ADDQ         $0x08, R8
-	ADDQ         $0x24, DI
+words4:
+	PREFETCHT0    (R9)
+	PREFETCHT0    (R9)(R10*2)
+	LEAQ          (R9)(R10*4), R9
+	SHRXQ         AX, CX, R11
+	ADDQ          $0x08, CX
+	VMOVDQU16.Z   (DX)(R11*2), K1, Z6
+	VMOVDQA64     Z5, Z7
+	KMOVQ         (DI), K2
+	VPEXPANDB     (R8), K2, Z7
+	POPCNTQ       (DI), R11
+	ADDQ          R11, R8
+	VMOVDQA64     Z5, Z8
+	KMOVQ         8(DI), K2
+	VPEXPANDB     (R8), K2, Z8
+	POPCNTQ       8(DI), R11
+	ADDQ          R11, R8
+	VSHUFI64X2    $0x88, Z8, Z7, Z9
+	VSHUFI64X2    $0xdd, Z8, Z7, Z7
+	VPSRLW        X0, Z9, Z9
+	VPSLLW        X1, Z7, Z7
+	VPTERNLOGQ    $0xe4, Z2, Z7, Z9
+	VEXTRACTI32X4 $0x03, Z9, 56(SI)
+	VPERMT2B      Z6, Z3, Z9
+	VMOVDQU64     Z9, (SI)
+	VMOVDQA64     Z5, Z7
+	KMOVQ         16(DI), K2
+	VPEXPANDB     (R8), K2, Z7
+	POPCNTQ       16(DI), R11
+	ADDQ          R11, R8
+	VMOVDQA64     Z5, Z8
+	KMOVQ         24(DI), K2
+	VPEXPANDB     (R8), K2, Z8
+	POPCNTQ       24(DI), R11
+	ADDQ          R11, R8
+	VSHUFI64X2    $0x88, Z8, Z7, Z9
+	VSHUFI64X2    $0xdd, Z8, Z7, Z7
+	VPSRLW        X0, Z9, Z9
+	VPSLLW        X1, Z7, Z7
+	VPTERNLOGQ    $0xe4, Z2, Z7, Z9
+	VEXTRACTI32X4 $0x03, Z9, 128(SI)
+	VPERMT2B      Z6, Z4, Z9
+	VMOVDQU64     Z9, 72(SI)
+	ADDQ          $0x20, DI
+	ADDQ          $0x90, SI
+	SUBQ          $0x04, BX
+	JGE           words4
 
-entry:
-	DECQ SI
-	JGE  word
+words4Done:
+	ADDQ    $0x04, BX
+	MOVQ    $+4, R11
+	SHRXQ   AX, R11, R11
+	MOVQ    $+1, R12
+	CMPQ    R11, R12
+	CMOVQLT R12, R11
+	SHLXQ   R11, R12, R12
+	DECQ    R12
+	KMOVQ   R12, K1
+	SUBQ    $0x02, BX
+	JL      words2Done
+
+words2:
+	PREFETCHT0    (R9)
+	LEAQ          (R9)(R10*2), R9
+	SHRXQ         AX, CX, R11
+	ADDQ          $0x04, CX
+	VMOVDQU16.Z   (DX)(R11*2), K1, Z4
+	VMOVDQA64     Z5, Z6
+	KMOVQ         (DI), K2
+	VPEXPANDB     (R8), K2, Z6
+	POPCNTQ       (DI), R11
+	ADDQ          R11, R8
+	VMOVDQA64     Z5, Z7
+	KMOVQ         8(DI), K2
+	VPEXPANDB     (R8), K2, Z7
+	POPCNTQ       8(DI), R11
+	ADDQ          R11, R8
+	VSHUFI64X2    $0x88, Z7, Z6, Z8
+	VSHUFI64X2    $0xdd, Z7, Z6, Z6
+	VPSRLW        X0, Z8, Z8
+	VPSLLW        X1, Z6, Z6
+	VPTERNLOGQ    $0xe4, Z2, Z6, Z8
+	VEXTRACTI32X4 $0x03, Z8, 56(SI)
+	VPERMT2B      Z4, Z3, Z8
+	VMOVDQU64     Z8, (SI)
+	ADDQ          $0x10, DI
+	ADDQ          $0x48, SI
+	SUBQ          $0x02, BX
+	JGE           words2
+
+words2Done:
+	ADDQ    $0x02, BX
+	MOVQ    $+2, R11
+	SHRXQ   AX, R11, R11
+	MOVQ    $+1, R12
+	CMPQ    R11, R12
+	CMOVQLT R12, R11
+	SHLXQ   R11, R12, R12
+	DECQ    R12
+	KMOVQ   R12, K1
+	SUBQ    $0x01, BX
+	JL      words1Done
+
+words1:
+	PREFETCHT0   (R9)
+	LEAQ         (R9)(R10*1), R9
+	SHRXQ        AX, CX, R11
+	ADDQ         $0x02, CX
+	VMOVDQU16.Z  (DX)(R11*2), K1, Z4
+	VMOVDQA64    Z5, Z6
+	KMOVQ        (DI), K2
+	VPEXPANDB    (R8), K2, Z6
+	POPCNTQ      (DI), R11
+	ADDQ         R11, R8
+	VSHUFI64X2   $0x88, Z6, Z6, Z7
+	VSHUFI64X2   $0xdd, Z6, Z6, Z6
+	VPSRLW       X0, Z7, Z7
+	VPSLLW       X1, Z6, Z6
+	VPTERNLOGQ   $0xe4, Z2, Z6, Z7
+	VEXTRACTI128 $0x01, Y7, 20(SI)
+	VPERMT2B     Z4, Z3, Z7
+	VMOVDQU      Y7, (SI)
+	ADDQ         $0x08, DI
+	ADDQ         $0x24, SI
+	SUBQ         $0x01, BX
+	JGE          words1
+
+words1Done:
+	ADDQ $0x01, BX
 	VZEROUPPER
 	RET
 
-// func expandQ41AVX512(words int, dst []byte, mask []byte, stream []byte, shift uint, heads []uint32, zeros []byte, per uint)
-// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512_VBMI2, BMI2, MMX+, POPCNT
-TEXT ·expandQ41AVX512(SB), NOSPLIT, $0-144
-	MOVQ         shift+80(FP), AX
+DATA join2to16_0<>+0(SB)/8, $0x0504030201004140
+DATA join2to16_0<>+8(SB)/8, $0x0d0c0b0a09080706
+DATA join2to16_0<>+16(SB)/8, $0x1312111043420f0e
+DATA join2to16_0<>+24(SB)/8, $0x1b1a191817161514
+DATA join2to16_0<>+32(SB)/8, $0x212045441f1e1d1c
+DATA join2to16_0<>+40(SB)/8, $0x2928272625242322
+DATA join2to16_0<>+48(SB)/8, $0x47462f2e2d2c2b2a
+DATA join2to16_0<>+56(SB)/8, $0x3736353433323130
+DATA join2to16_0<>+64(SB)/8, $0x0504030201004140
+DATA join2to16_0<>+72(SB)/8, $0x0d0c0b0a09080706
+DATA join2to16_0<>+80(SB)/8, $0x1312111041400f0e
+DATA join2to16_0<>+88(SB)/8, $0x1b1a191817161514
+DATA join2to16_0<>+96(SB)/8, $0x212043421f1e1d1c
+DATA join2to16_0<>+104(SB)/8, $0x2928272625242322
+DATA join2to16_0<>+112(SB)/8, $0x43422f2e2d2c2b2a
+DATA join2to16_0<>+120(SB)/8, $0x3736353433323130
+DATA join2to16_0<>+128(SB)/8, $0x0504030201004140
+DATA join2to16_0<>+136(SB)/8, $0x0d0c0b0a09080706
+DATA join2to16_0<>+144(SB)/8, $0x1312111041400f0e
+DATA join2to16_0<>+152(SB)/8, $0x1b1a191817161514
+DATA join2to16_0<>+160(SB)/8, $0x212041401f1e1d1c
+DATA join2to16_0<>+168(SB)/8, $0x2928272625242322
+DATA join2to16_0<>+176(SB)/8, $0x41402f2e2d2c2b2a
+DATA join2to16_0<>+184(SB)/8, $0x3736353433323130
+DATA join2to16_0<>+192(SB)/8, $0x0504030201004140
+DATA join2to16_0<>+200(SB)/8, $0x0d0c0b0a09080706
+DATA join2to16_0<>+208(SB)/8, $0x1312111041400f0e
+DATA join2to16_0<>+216(SB)/8, $0x1b1a191817161514
+DATA join2to16_0<>+224(SB)/8, $0x212041401f1e1d1c
+DATA join2to16_0<>+232(SB)/8, $0x2928272625242322
+DATA join2to16_0<>+240(SB)/8, $0x41402f2e2d2c2b2a
+DATA join2to16_0<>+248(SB)/8, $0x3736353433323130
+GLOBL join2to16_0<>(SB), RODATA|NOPTR, $256
+
+DATA join2to16_1<>+0(SB)/8, $0x0504030201004948
+DATA join2to16_1<>+8(SB)/8, $0x0d0c0b0a09080706
+DATA join2to16_1<>+16(SB)/8, $0x131211104b4a0f0e
+DATA join2to16_1<>+24(SB)/8, $0x1b1a191817161514
+DATA join2to16_1<>+32(SB)/8, $0x21204d4c1f1e1d1c
+DATA join2to16_1<>+40(SB)/8, $0x2928272625242322
+DATA join2to16_1<>+48(SB)/8, $0x4f4e2f2e2d2c2b2a
+DATA join2to16_1<>+56(SB)/8, $0x3736353433323130
+DATA join2to16_1<>+64(SB)/8, $0x0504030201004544
+DATA join2to16_1<>+72(SB)/8, $0x0d0c0b0a09080706
+DATA join2to16_1<>+80(SB)/8, $0x1312111045440f0e
+DATA join2to16_1<>+88(SB)/8, $0x1b1a191817161514
+DATA join2to16_1<>+96(SB)/8, $0x212047461f1e1d1c
+DATA join2to16_1<>+104(SB)/8, $0x2928272625242322
+DATA join2to16_1<>+112(SB)/8, $0x47462f2e2d2c2b2a
+DATA join2to16_1<>+120(SB)/8, $0x3736353433323130
+DATA join2to16_1<>+128(SB)/8, $0x0504030201004342
+DATA join2to16_1<>+136(SB)/8, $0x0d0c0b0a09080706
+DATA join2to16_1<>+144(SB)/8, $0x1312111043420f0e
+DATA join2to16_1<>+152(SB)/8, $0x1b1a191817161514
+DATA join2to16_1<>+160(SB)/8, $0x212043421f1e1d1c
+DATA join2to16_1<>+168(SB)/8, $0x2928272625242322
+DATA join2to16_1<>+176(SB)/8, $0x43422f2e2d2c2b2a
+DATA join2to16_1<>+184(SB)/8, $0x3736353433323130
+DATA join2to16_1<>+192(SB)/8, $0x0504030201004140
+DATA join2to16_1<>+200(SB)/8, $0x0d0c0b0a09080706
+DATA join2to16_1<>+208(SB)/8, $0x1312111041400f0e
+DATA join2to16_1<>+216(SB)/8, $0x1b1a191817161514
+DATA join2to16_1<>+224(SB)/8, $0x212041401f1e1d1c
+DATA join2to16_1<>+232(SB)/8, $0x2928272625242322
+DATA join2to16_1<>+240(SB)/8, $0x41402f2e2d2c2b2a
+DATA join2to16_1<>+248(SB)/8, $0x3736353433323130
+GLOBL join2to16_1<>(SB), RODATA|NOPTR, $256
+
+// func expandQ41AVX512(words int, dst *byte, mask *byte, stream *byte, ahead *byte, pace int, shift uint, heads *uint32, zeros *byte, per uint)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VBMI, AVX512_VBMI2, BMI2, CMOV, MMX+, POPCNT
+TEXT ·expandQ41AVX512(SB), NOSPLIT, $0-80
+	MOVQ         shift+48(FP), AX
+	MOVQ         $+4, CX
+	SUBQ         AX, CX
 	VMOVQ        AX, X0
+	VMOVQ        CX, X1
 	MOVL         $+15, AX
-	VPBROADCASTB AX, Z1
-	MOVQ         heads_base+88(FP), AX
-	MOVQ         zeros_base+112(FP), CX
-	MOVQ         $-1, DX
-	SHLQ         $0x20, DX
-	KMOVQ        DX, K1
-	MOVQ         per+136(FP), BX
-	XORQ         DX, DX
-	MOVQ         words+0(FP), DI
-	MOVQ         dst_base+8(FP), R8
-	MOVQ         mask_base+32(FP), R9
-	MOVQ         stream_base+56(FP), R10
-	JMP          entry
+	VPBROADCASTB AX, Z2
+	MOVQ         per+72(FP), AX
+	XORQ         CX, CX
+	MOVQ         AX, DX
+	MOVQ         $+3, BX
+	CMPQ         DX, BX
+	CMOVQGT      BX, DX
+	SHLQ         $0x06, DX
+	LEAQ         join4to16_0<>+0(SB), BX
+	VMOVDQU64    (BX)(DX*1), Z3
+	MOVQ         AX, DX
+	MOVQ         $+3, BX
+	CMPQ         DX, BX
+	CMOVQGT      BX, DX
+	SHLQ         $0x06, DX
+	LEAQ         join4to16_1<>+0(SB), BX
+	VMOVDQU64    (BX)(DX*1), Z4
+	MOVQ         heads+56(FP), DX
+	MOVQ         zeros+64(FP), BX
+	MOVQ         AX, SI
+	MOVQ         $+3, DI
+	CMPQ         SI, DI
+	CMOVQGT      DI, SI
+	SHLQ         $0x06, SI
+	LEAQ         spread0<>+0(SB), DI
+	VMOVDQU64    (DI)(SI*1), Z5
+	MOVQ         AX, SI
+	MOVQ         $+3, DI
+	CMPQ         SI, DI
+	CMOVQGT      DI, SI
+	SHLQ         $0x06, SI
+	LEAQ         spread1<>+0(SB), DI
+	VMOVDQU64    (DI)(SI*1), Z6
+	MOVQ         AX, SI
+	MOVQ         $+3, DI
+	CMPQ         SI, DI
+	CMOVQGT      DI, SI
+	SHLQ         $0x06, SI
+	LEAQ         spread2<>+0(SB), DI
+	VMOVDQU64    (DI)(SI*1), Z7
+	MOVQ         AX, SI
+	MOVQ         $+3, DI
+	CMPQ         SI, DI
+	CMOVQGT      DI, SI
+	SHLQ         $0x06, SI
+	LEAQ         spread3<>+0(SB), DI
+	VMOVDQU64    (DI)(SI*1), Z8
+	MOVQ         words+0(FP), SI
+	MOVQ         dst+8(FP), DI
+	MOVQ         mask+16(FP), R8
+	MOVQ         stream+24(FP), R9
+	MOVQ         ahead+32(FP), R10
+	MOVQ         pace+40(FP), R11
+	MOVQ         $+8, R12
+	SHRXQ        AX, R12, R12
+	MOVQ         $+1, R13
+	CMPQ         R12, R13
+	CMOVQLT      R13, R12
+	SHLXQ        R12, R13, R13
+	DECQ         R13
+	KMOVQ        R13, K1
+	SUBQ         $0x04, SI
+	JL           words4Done
 
-word:
-	MOVQ         (R9), R11
-	PREFETCHT0   8192(R10)
-	KMOVQ        (R9), K2
-	VMOVDQU64    (R10), Z2
-	VPSRLW       X0, Z2, Z2
-	VPANDQ       Z1, Z2, Z2
-	SHRXQ        BX, DX, SI
-	INCQ         DX
-	MOVL         (AX)(SI*4), R12
-	MOVL         R12, (R8)
-	VPBROADCASTB (CX)(SI*1), Z3
-	SHRXQ        BX, DX, SI
-	INCQ         DX
-	MOVL         (AX)(SI*4), R12
-	MOVL         R12, 20(R8)
-	VPBROADCASTB (CX)(SI*1), K1, Z3
-	VPEXPANDB    Z2, K2, Z3
-	VPSLLW       $0x04, Z3, Z2
-	VSHUFI64X2   $0x08, Z3, Z3, Z3
-	VSHUFI64X2   $0x0d, Z2, Z2, Z2
-	VPORQ        Z2, Z3, Z3
-	VMOVDQU      X3, 4(R8)
-	VEXTRACTI128 $0x01, Y3, 24(R8)
-	POPCNTQ      R11, SI
-	ADDQ         SI, R10
-	ADDQ         $0x08, R9
-	ADDQ         $0x28, R8
+words4:
+	PREFETCHT0    (R10)
+	PREFETCHT0    (R10)(R11*2)
+	LEAQ          (R10)(R11*4), R10
+	SHRXQ         AX, CX, R12
+	ADDQ          $0x08, CX
+	VMOVDQU32.Z   (DX)(R12*4), K1, Z9
+	VMOVDQU8.Z    (BX)(R12*1), K1, Z10
+	VPSLLW        X0, Z10, Z10
+	VPERMB        Z10, Z5, Z11
+	KMOVQ         (R8), K2
+	VPEXPANDB     (R9), K2, Z11
+	POPCNTQ       (R8), R12
+	ADDQ          R12, R9
+	VPERMB        Z10, Z6, Z12
+	KMOVQ         8(R8), K2
+	VPEXPANDB     (R9), K2, Z12
+	POPCNTQ       8(R8), R12
+	ADDQ          R12, R9
+	VSHUFI64X2    $0x88, Z12, Z11, Z13
+	VSHUFI64X2    $0xdd, Z12, Z11, Z11
+	VPSRLW        X0, Z13, Z13
+	VPSLLW        X1, Z11, Z11
+	VPTERNLOGQ    $0xe4, Z2, Z11, Z13
+	VEXTRACTI32X4 $0x03, Z13, 64(DI)
+	VPERMT2B      Z9, Z3, Z13
+	VMOVDQU64     Z13, (DI)
+	VPERMB        Z10, Z7, Z11
+	KMOVQ         16(R8), K2
+	VPEXPANDB     (R9), K2, Z11
+	POPCNTQ       16(R8), R12
+	ADDQ          R12, R9
+	VPERMB        Z10, Z8, Z10
+	KMOVQ         24(R8), K2
+	VPEXPANDB     (R9), K2, Z10
+	POPCNTQ       24(R8), R12
+	ADDQ          R12, R9
+	VSHUFI64X2    $0x88, Z10, Z11, Z12
+	VSHUFI64X2    $0xdd, Z10, Z11, Z10
+	VPSRLW        X0, Z12, Z12
+	VPSLLW        X1, Z10, Z10
+	VPTERNLOGQ    $0xe4, Z2, Z10, Z12
+	VEXTRACTI32X4 $0x03, Z12, 144(DI)
+	VPERMT2B      Z9, Z4, Z12
+	VMOVDQU64     Z12, 80(DI)
+	ADDQ          $0x20, R8
+	ADDQ          $0xa0, DI
+	SUBQ          $0x04, SI
+	JGE           words4
 
-entry:
-	DECQ DI
-	JGE  word
+words4Done:
+	ADDQ    $0x04, SI
+	MOVQ    $+4, R12
+	SHRXQ   AX, R12, R12
+	MOVQ    $+1, R13
+	CMPQ    R12, R13
+	CMOVQLT R13, R12
+	SHLXQ   R12, R13, R13
+	DECQ    R13
+	KMOVQ   R13, K1
+	SUBQ    $0x02, SI
+	JL      words2Done
+
+words2:
+	PREFETCHT0    (R10)
+	LEAQ          (R10)(R11*2), R10
+	SHRXQ         AX, CX, R12
+	ADDQ          $0x04, CX
+	VMOVDQU32.Z   (DX)(R12*4), K1, Z4
+	VMOVDQU8.Z    (BX)(R12*1), K1, Z7
+	VPSLLW        X0, Z7, Z7
+	VPERMB        Z7, Z5, Z8
+	KMOVQ         (R8), K2
+	VPEXPANDB     (R9), K2, Z8
+	POPCNTQ       (R8), R12
+	ADDQ          R12, R9
+	VPERMB        Z7, Z6, Z7
+	KMOVQ         8(R8), K2
+	VPEXPANDB     (R9), K2, Z7
+	POPCNTQ       8(R8), R12
+	ADDQ          R12, R9
+	VSHUFI64X2    $0x88, Z7, Z8, Z9
+	VSHUFI64X2    $0xdd, Z7, Z8, Z7
+	VPSRLW        X0, Z9, Z9
+	VPSLLW        X1, Z7, Z7
+	VPTERNLOGQ    $0xe4, Z2, Z7, Z9
+	VEXTRACTI32X4 $0x03, Z9, 64(DI)
+	VPERMT2B      Z4, Z3, Z9
+	VMOVDQU64     Z9, (DI)
+	ADDQ          $0x10, R8
+	ADDQ          $0x50, DI
+	SUBQ          $0x02, SI
+	JGE           words2
+
+words2Done:
+	ADDQ    $0x02, SI
+	MOVQ    $+2, R12
+	SHRXQ   AX, R12, R12
+	MOVQ    $+1, R13
+	CMPQ    R12, R13
+	CMOVQLT R13, R12
+	SHLXQ   R12, R13, R13
+	DECQ    R13
+	KMOVQ   R13, K1
+	SUBQ    $0x01, SI
+	JL      words1Done
+
+words1:
+	PREFETCHT0   (R10)
+	LEAQ         (R10)(R11*1), R10
+	SHRXQ        AX, CX, R12
+	ADDQ         $0x02, CX
+	VMOVDQU32.Z  (DX)(R12*4), K1, Z4
+	VMOVDQU8.Z   (BX)(R12*1), K1, Z6
+	VPSLLW       X0, Z6, Z6
+	VPERMB       Z6, Z5, Z6
+	KMOVQ        (R8), K2
+	VPEXPANDB    (R9), K2, Z6
+	POPCNTQ      (R8), R12
+	ADDQ         R12, R9
+	VSHUFI64X2   $0x88, Z6, Z6, Z7
+	VSHUFI64X2   $0xdd, Z6, Z6, Z6
+	VPSRLW       X0, Z7, Z7
+	VPSLLW       X1, Z6, Z6
+	VPTERNLOGQ   $0xe4, Z2, Z6, Z7
+	VEXTRACTI128 $0x01, Y7, 24(DI)
+	VPERMT2B     Z4, Z3, Z7
+	VMOVDQU      Y7, (DI)
+	ADDQ         $0x08, R8
+	ADDQ         $0x28, DI
+	SUBQ         $0x01, SI
+	JGE          words1
+
+words1Done:
+	ADDQ $0x01, SI
 	VZEROUPPER
 	RET
 
-// func expandQ80AVX512(words int, dst []byte, mask []byte, stream []byte, scales []byte, per uint)
-// Requires: AVX, AVX512BW, AVX512F, AVX512_VBMI2, BMI2, MMX+, POPCNT
-TEXT ·expandQ80AVX512(SB), NOSPLIT, $0-112
-	MOVQ   scales_base+80(FP), AX
-	VPXORQ Z0, Z0, Z0
-	MOVQ   per+104(FP), DX
-	XORQ   CX, CX
-	MOVQ   words+0(FP), SI
-	MOVQ   dst_base+8(FP), DI
-	MOVQ   mask_base+32(FP), R8
-	MOVQ   stream_base+56(FP), R9
-	JMP    entry
+DATA join4to16_0<>+0(SB)/8, $0x0302010043424140
+DATA join4to16_0<>+8(SB)/8, $0x0b0a090807060504
+DATA join4to16_0<>+16(SB)/8, $0x474645440f0e0d0c
+DATA join4to16_0<>+24(SB)/8, $0x1716151413121110
+DATA join4to16_0<>+32(SB)/8, $0x1f1e1d1c1b1a1918
+DATA join4to16_0<>+40(SB)/8, $0x232221204b4a4948
+DATA join4to16_0<>+48(SB)/8, $0x2b2a292827262524
+DATA join4to16_0<>+56(SB)/8, $0x4f4e4d4c2f2e2d2c
+DATA join4to16_0<>+64(SB)/8, $0x0302010043424140
+DATA join4to16_0<>+72(SB)/8, $0x0b0a090807060504
+DATA join4to16_0<>+80(SB)/8, $0x434241400f0e0d0c
+DATA join4to16_0<>+88(SB)/8, $0x1716151413121110
+DATA join4to16_0<>+96(SB)/8, $0x1f1e1d1c1b1a1918
+DATA join4to16_0<>+104(SB)/8, $0x2322212047464544
+DATA join4to16_0<>+112(SB)/8, $0x2b2a292827262524
+DATA join4to16_0<>+120(SB)/8, $0x474645442f2e2d2c
+DATA join4to16_0<>+128(SB)/8, $0x0302010043424140
+DATA join4to16_0<>+136(SB)/8, $0x0b0a090807060504
+DATA join4to16_0<>+144(SB)/8, $0x434241400f0e0d0c
+DATA join4to16_0<>+152(SB)/8, $0x1716151413121110
+DATA join4to16_0<>+160(SB)/8, $0x1f1e1d1c1b1a1918
+DATA join4to16_0<>+168(SB)/8, $0x2322212043424140
+DATA join4to16_0<>+176(SB)/8, $0x2b2a292827262524
+DATA join4to16_0<>+184(SB)/8, $0x434241402f2e2d2c
+DATA join4to16_0<>+192(SB)/8, $0x0302010043424140
+DATA join4to16_0<>+200(SB)/8, $0x0b0a090807060504
+DATA join4to16_0<>+208(SB)/8, $0x434241400f0e0d0c
+DATA join4to16_0<>+216(SB)/8, $0x1716151413121110
+DATA join4to16_0<>+224(SB)/8, $0x1f1e1d1c1b1a1918
+DATA join4to16_0<>+232(SB)/8, $0x2322212043424140
+DATA join4to16_0<>+240(SB)/8, $0x2b2a292827262524
+DATA join4to16_0<>+248(SB)/8, $0x434241402f2e2d2c
+GLOBL join4to16_0<>(SB), RODATA|NOPTR, $256
 
-word:
-	MOVQ          (R8), R10
-	PREFETCHT0    8192(R9)
-	KMOVQ         (R8), K1
-	VMOVDQU64     (R9), Z1
-	VMOVDQA64     Z0, Z2
-	VPEXPANDB     Z1, K1, Z2
-	SHRXQ         DX, CX, BX
-	INCQ          CX
-	MOVWLZX       (AX)(BX*2), BX
-	MOVW          BX, (DI)
-	SHRXQ         DX, CX, BX
-	INCQ          CX
-	MOVWLZX       (AX)(BX*2), BX
-	MOVW          BX, 34(DI)
-	VMOVDQU       Y2, 2(DI)
-	VEXTRACTI64X4 $0x01, Z2, 36(DI)
-	POPCNTQ       R10, BX
-	ADDQ          BX, R9
-	ADDQ          $0x08, R8
-	ADDQ          $0x44, DI
+DATA join4to16_1<>+0(SB)/8, $0x0302010053525150
+DATA join4to16_1<>+8(SB)/8, $0x0b0a090807060504
+DATA join4to16_1<>+16(SB)/8, $0x575655540f0e0d0c
+DATA join4to16_1<>+24(SB)/8, $0x1716151413121110
+DATA join4to16_1<>+32(SB)/8, $0x1f1e1d1c1b1a1918
+DATA join4to16_1<>+40(SB)/8, $0x232221205b5a5958
+DATA join4to16_1<>+48(SB)/8, $0x2b2a292827262524
+DATA join4to16_1<>+56(SB)/8, $0x5f5e5d5c2f2e2d2c
+DATA join4to16_1<>+64(SB)/8, $0x030201004b4a4948
+DATA join4to16_1<>+72(SB)/8, $0x0b0a090807060504
+DATA join4to16_1<>+80(SB)/8, $0x4b4a49480f0e0d0c
+DATA join4to16_1<>+88(SB)/8, $0x1716151413121110
+DATA join4to16_1<>+96(SB)/8, $0x1f1e1d1c1b1a1918
+DATA join4to16_1<>+104(SB)/8, $0x232221204f4e4d4c
+DATA join4to16_1<>+112(SB)/8, $0x2b2a292827262524
+DATA join4to16_1<>+120(SB)/8, $0x4f4e4d4c2f2e2d2c
+DATA join4to16_1<>+128(SB)/8, $0x0302010047464544
+DATA join4to16_1<>+136(SB)/8, $0x0b0a090807060504
+DATA join4to16_1<>+144(SB)/8, $0x474645440f0e0d0c
+DATA join4to16_1<>+152(SB)/8, $0x1716151413121110
+DATA join4to16_1<>+160(SB)/8, $0x1f1e1d1c1b1a1918
+DATA join4to16_1<>+168(SB)/8, $0x2322212047464544
+DATA join4to16_1<>+176(SB)/8, $0x2b2a292827262524
+DATA join4to16_1<>+184(SB)/8, $0x474645442f2e2d2c
+DATA join4to16_1<>+192(SB)/8, $0x0302010043424140
+DATA join4to16_1<>+200(SB)/8, $0x0b0a090807060504
+DATA join4to16_1<>+208(SB)/8, $0x434241400f0e0d0c
+DATA join4to16_1<>+216(SB)/8, $0x1716151413121110
+DATA join4to16_1<>+224(SB)/8, $0x1f1e1d1c1b1a1918
+DATA join4to16_1<>+232(SB)/8, $0x2322212043424140
+DATA join4to16_1<>+240(SB)/8, $0x2b2a292827262524
+DATA join4to16_1<>+248(SB)/8, $0x434241402f2e2d2c
+GLOBL join4to16_1<>(SB), RODATA|NOPTR, $256
 
-entry:
-	DECQ SI
-	JGE  word
+DATA spread0<>+0(SB)/8, $0x0000000000000000
+DATA spread0<>+8(SB)/8, $0x0000000000000000
+DATA spread0<>+16(SB)/8, $0x0000000000000000
+DATA spread0<>+24(SB)/8, $0x0000000000000000
+DATA spread0<>+32(SB)/8, $0x0101010101010101
+DATA spread0<>+40(SB)/8, $0x0101010101010101
+DATA spread0<>+48(SB)/8, $0x0101010101010101
+DATA spread0<>+56(SB)/8, $0x0101010101010101
+DATA spread0<>+64(SB)/8, $0x0000000000000000
+DATA spread0<>+72(SB)/8, $0x0000000000000000
+DATA spread0<>+80(SB)/8, $0x0000000000000000
+DATA spread0<>+88(SB)/8, $0x0000000000000000
+DATA spread0<>+96(SB)/8, $0x0000000000000000
+DATA spread0<>+104(SB)/8, $0x0000000000000000
+DATA spread0<>+112(SB)/8, $0x0000000000000000
+DATA spread0<>+120(SB)/8, $0x0000000000000000
+DATA spread0<>+128(SB)/8, $0x0000000000000000
+DATA spread0<>+136(SB)/8, $0x0000000000000000
+DATA spread0<>+144(SB)/8, $0x0000000000000000
+DATA spread0<>+152(SB)/8, $0x0000000000000000
+DATA spread0<>+160(SB)/8, $0x0000000000000000
+DATA spread0<>+168(SB)/8, $0x0000000000000000
+DATA spread0<>+176(SB)/8, $0x0000000000000000
+DATA spread0<>+184(SB)/8, $0x0000000000000000
+DATA spread0<>+192(SB)/8, $0x0000000000000000
+DATA spread0<>+200(SB)/8, $0x0000000000000000
+DATA spread0<>+208(SB)/8, $0x0000000000000000
+DATA spread0<>+216(SB)/8, $0x0000000000000000
+DATA spread0<>+224(SB)/8, $0x0000000000000000
+DATA spread0<>+232(SB)/8, $0x0000000000000000
+DATA spread0<>+240(SB)/8, $0x0000000000000000
+DATA spread0<>+248(SB)/8, $0x0000000000000000
+GLOBL spread0<>(SB), RODATA|NOPTR, $256
+
+DATA spread1<>+0(SB)/8, $0x0202020202020202
+DATA spread1<>+8(SB)/8, $0x0202020202020202
+DATA spread1<>+16(SB)/8, $0x0202020202020202
+DATA spread1<>+24(SB)/8, $0x0202020202020202
+DATA spread1<>+32(SB)/8, $0x0303030303030303
+DATA spread1<>+40(SB)/8, $0x0303030303030303
+DATA spread1<>+48(SB)/8, $0x0303030303030303
+DATA spread1<>+56(SB)/8, $0x0303030303030303
+DATA spread1<>+64(SB)/8, $0x0101010101010101
+DATA spread1<>+72(SB)/8, $0x0101010101010101
+DATA spread1<>+80(SB)/8, $0x0101010101010101
+DATA spread1<>+88(SB)/8, $0x0101010101010101
+DATA spread1<>+96(SB)/8, $0x0101010101010101
+DATA spread1<>+104(SB)/8, $0x0101010101010101
+DATA spread1<>+112(SB)/8, $0x0101010101010101
+DATA spread1<>+120(SB)/8, $0x0101010101010101
+DATA spread1<>+128(SB)/8, $0x0000000000000000
+DATA spread1<>+136(SB)/8, $0x0000000000000000
+DATA spread1<>+144(SB)/8, $0x0000000000000000
+DATA spread1<>+152(SB)/8, $0x0000000000000000
+DATA spread1<>+160(SB)/8, $0x0000000000000000
+DATA spread1<>+168(SB)/8, $0x0000000000000000
+DATA spread1<>+176(SB)/8, $0x0000000000000000
+DATA spread1<>+184(SB)/8, $0x0000000000000000
+DATA spread1<>+192(SB)/8, $0x0000000000000000
+DATA spread1<>+200(SB)/8, $0x0000000000000000
+DATA spread1<>+208(SB)/8, $0x0000000000000000
+DATA spread1<>+216(SB)/8, $0x0000000000000000
+DATA spread1<>+224(SB)/8, $0x0000000000000000
+DATA spread1<>+232(SB)/8, $0x0000000000000000
+DATA spread1<>+240(SB)/8, $0x0000000000000000
+DATA spread1<>+248(SB)/8, $0x0000000000000000
+GLOBL spread1<>(SB), RODATA|NOPTR, $256
+
+DATA spread2<>+0(SB)/8, $0x0404040404040404
+DATA spread2<>+8(SB)/8, $0x0404040404040404
+DATA spread2<>+16(SB)/8, $0x0404040404040404
+DATA spread2<>+24(SB)/8, $0x0404040404040404
+DATA spread2<>+32(SB)/8, $0x0505050505050505
+DATA spread2<>+40(SB)/8, $0x0505050505050505
+DATA spread2<>+48(SB)/8, $0x0505050505050505
+DATA spread2<>+56(SB)/8, $0x0505050505050505
+DATA spread2<>+64(SB)/8, $0x0202020202020202
+DATA spread2<>+72(SB)/8, $0x0202020202020202
+DATA spread2<>+80(SB)/8, $0x0202020202020202
+DATA spread2<>+88(SB)/8, $0x0202020202020202
+DATA spread2<>+96(SB)/8, $0x0202020202020202
+DATA spread2<>+104(SB)/8, $0x0202020202020202
+DATA spread2<>+112(SB)/8, $0x0202020202020202
+DATA spread2<>+120(SB)/8, $0x0202020202020202
+DATA spread2<>+128(SB)/8, $0x0101010101010101
+DATA spread2<>+136(SB)/8, $0x0101010101010101
+DATA spread2<>+144(SB)/8, $0x0101010101010101
+DATA spread2<>+152(SB)/8, $0x0101010101010101
+DATA spread2<>+160(SB)/8, $0x0101010101010101
+DATA spread2<>+168(SB)/8, $0x0101010101010101
+DATA spread2<>+176(SB)/8, $0x0101010101010101
+DATA spread2<>+184(SB)/8, $0x0101010101010101
+DATA spread2<>+192(SB)/8, $0x0000000000000000
+DATA spread2<>+200(SB)/8, $0x0000000000000000
+DATA spread2<>+208(SB)/8, $0x0000000000000000
+DATA spread2<>+216(SB)/8, $0x0000000000000000
+DATA spread2<>+224(SB)/8, $0x0000000000000000
+DATA spread2<>+232(SB)/8, $0x0000000000000000
+DATA spread2<>+240(SB)/8, $0x0000000000000000
+DATA spread2<>+248(SB)/8, $0x0000000000000000
+GLOBL spread2<>(SB), RODATA|NOPTR, $256
+
+DATA spread3<>+0(SB)/8, $0x0606060606060606
+DATA spread3<>+8(SB)/8, $0x0606060606060606
+DATA spread3<>+16(SB)/8, $0x0606060606060606
+DATA spread3<>+24(SB)/8, $0x0606060606060606
+DATA spread3<>+32(SB)/8, $0x0707070707070707
+DATA spread3<>+40(SB)/8, $0x0707070707070707
+DATA spread3<>+48(SB)/8, $0x0707070707070707
+DATA spread3<>+56(SB)/8, $0x0707070707070707
+DATA spread3<>+64(SB)/8, $0x0303030303030303
+DATA spread3<>+72(SB)/8, $0x0303030303030303
+DATA spread3<>+80(SB)/8, $0x0303030303030303
+DATA spread3<>+88(SB)/8, $0x0303030303030303
+DATA spread3<>+96(SB)/8, $0x0303030303030303
+DATA spread3<>+104(SB)/8, $0x0303030303030303
+DATA spread3<>+112(SB)/8, $0x0303030303030303
+DATA spread3<>+120(SB)/8, $0x0303030303030303
+DATA spread3<>+128(SB)/8, $0x0101010101010101
+DATA spread3<>+136(SB)/8, $0x0101010101010101
+DATA spread3<>+144(SB)/8, $0x0101010101010101
+DATA spread3<>+152(SB)/8, $0x0101010101010101
+DATA spread3<>+160(SB)/8, $0x0101010101010101
+DATA spread3<>+168(SB)/8, $0x0101010101010101
+DATA spread3<>+176(SB)/8, $0x0101010101010101
+DATA spread3<>+184(SB)/8, $0x0101010101010101
+DATA spread3<>+192(SB)/8, $0x0000000000000000
+DATA spread3<>+200(SB)/8, $0x0000000000000000
+DATA spread3<>+208(SB)/8, $0x0000000000000000
+DATA spread3<>+216(SB)/8, $0x0000000000000000
+DATA spread3<>+224(SB)/8, $0x0000000000000000
+DATA spread3<>+232(SB)/8, $0x0000000000000000
+DATA spread3<>+240(SB)/8, $0x0000000000000000
+DATA spread3<>+248(SB)/8, $0x0000000000000000
+GLOBL spread3<>(SB), RODATA|NOPTR, $256
+
+// func expandQ80AVX512(words int, dst *byte, mask *byte, stream *byte, ahead *byte, pace int, scales *byte, per uint)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512_VBMI2, BMI2, CMOV, MMX+, POPCNT
+TEXT ·expandQ80AVX512(SB), NOSPLIT, $0-64
+	MOVQ      per+56(FP), AX
+	XORQ      CX, CX
+	MOVQ      scales+48(FP), DX
+	MOVQ      AX, BX
+	MOVQ      $+3, SI
+	CMPQ      BX, SI
+	CMOVQGT   SI, BX
+	SHLQ      $0x06, BX
+	LEAQ      join2to32_0<>+0(SB), SI
+	VMOVDQU64 (SI)(BX*1), Z0
+	MOVQ      AX, BX
+	MOVQ      $+3, SI
+	CMPQ      BX, SI
+	CMOVQGT   SI, BX
+	SHLQ      $0x06, BX
+	LEAQ      join2to32_1<>+0(SB), SI
+	VMOVDQU64 (SI)(BX*1), Z1
+	MOVQ      words+0(FP), BX
+	MOVQ      dst+8(FP), SI
+	MOVQ      mask+16(FP), DI
+	MOVQ      stream+24(FP), R8
+	MOVQ      ahead+32(FP), R9
+	MOVQ      pace+40(FP), R10
+	VPXORQ    Z2, Z2, Z2
+	MOVQ      $+4, R11
+	SHRXQ     AX, R11, R11
+	MOVQ      $+1, R12
+	CMPQ      R11, R12
+	CMOVQLT   R12, R11
+	SHLXQ     R11, R12, R12
+	DECQ      R12
+	KMOVQ     R12, K1
+	SUBQ      $0x02, BX
+	JL        words2Done
+
+words2:
+	PREFETCHT0    (R9)
+	PREFETCHT0    (R9)(R10*1)
+	LEAQ          (R9)(R10*2), R9
+	SHRXQ         AX, CX, R11
+	ADDQ          $0x04, CX
+	VMOVDQU16.Z   (DX)(R11*2), K1, Z3
+	VMOVDQA64     Z2, Z4
+	KMOVQ         (DI), K2
+	VPEXPANDB     (R8), K2, Z4
+	POPCNTQ       (DI), R11
+	ADDQ          R11, R8
+	VEXTRACTI32X4 $0x03, Z4, 52(SI)
+	VPERMT2B      Z3, Z0, Z4
+	VMOVDQU64     Z4, (SI)
+	VMOVDQA64     Z2, Z4
+	KMOVQ         8(DI), K2
+	VPEXPANDB     (R8), K2, Z4
+	POPCNTQ       8(DI), R11
+	ADDQ          R11, R8
+	VEXTRACTI32X4 $0x03, Z4, 120(SI)
+	VPERMT2B      Z3, Z1, Z4
+	VMOVDQU64     Z4, 68(SI)
+	ADDQ          $0x10, DI
+	ADDQ          $0x88, SI
+	SUBQ          $0x02, BX
+	JGE           words2
+
+words2Done:
+	ADDQ    $0x02, BX
+	MOVQ    $+2, R11
+	SHRXQ   AX, R11, R11
+	MOVQ    $+1, R12
+	CMPQ    R11, R12
+	CMOVQLT R12, R11
+	SHLXQ   R11, R12, R12
+	DECQ    R12
+	KMOVQ   R12, K1
+	SUBQ    $0x01, BX
+	JL      words1Done
+
+words1:
+	PREFETCHT0    (R9)
+	LEAQ          (R9)(R10*1), R9
+	SHRXQ         AX, CX, R11
+	ADDQ          $0x02, CX
+	VMOVDQU16.Z   (DX)(R11*2), K1, Z1
+	VMOVDQA64     Z2, Z3
+	KMOVQ         (DI), K2
+	VPEXPANDB     (R8), K2, Z3
+	POPCNTQ       (DI), R11
+	ADDQ          R11, R8
+	VEXTRACTI32X4 $0x03, Z3, 52(SI)
+	VPERMT2B      Z1, Z0, Z3
+	VMOVDQU64     Z3, (SI)
+	ADDQ          $0x08, DI
+	ADDQ          $0x44, SI
+	SUBQ          $0x01, BX
+	JGE           words1
+
+words1Done:
+	ADDQ $0x01, BX
 	VZEROUPPER
 	RET
 
-// func expand16AVX512(words int, dst []byte, mask []byte, stream []byte)
+DATA join2to32_0<>+0(SB)/8, $0x0504030201004140
+DATA join2to32_0<>+8(SB)/8, $0x0d0c0b0a09080706
+DATA join2to32_0<>+16(SB)/8, $0x1514131211100f0e
+DATA join2to32_0<>+24(SB)/8, $0x1d1c1b1a19181716
+DATA join2to32_0<>+32(SB)/8, $0x2322212043421f1e
+DATA join2to32_0<>+40(SB)/8, $0x2b2a292827262524
+DATA join2to32_0<>+48(SB)/8, $0x333231302f2e2d2c
+DATA join2to32_0<>+56(SB)/8, $0x3b3a393837363534
+DATA join2to32_0<>+64(SB)/8, $0x0504030201004140
+DATA join2to32_0<>+72(SB)/8, $0x0d0c0b0a09080706
+DATA join2to32_0<>+80(SB)/8, $0x1514131211100f0e
+DATA join2to32_0<>+88(SB)/8, $0x1d1c1b1a19181716
+DATA join2to32_0<>+96(SB)/8, $0x2322212041401f1e
+DATA join2to32_0<>+104(SB)/8, $0x2b2a292827262524
+DATA join2to32_0<>+112(SB)/8, $0x333231302f2e2d2c
+DATA join2to32_0<>+120(SB)/8, $0x3b3a393837363534
+DATA join2to32_0<>+128(SB)/8, $0x0504030201004140
+DATA join2to32_0<>+136(SB)/8, $0x0d0c0b0a09080706
+DATA join2to32_0<>+144(SB)/8, $0x1514131211100f0e
+DATA join2to32_0<>+152(SB)/8, $0x1d1c1b1a19181716
+DATA join2to32_0<>+160(SB)/8, $0x2322212041401f1e
+DATA join2to32_0<>+168(SB)/8, $0x2b2a292827262524
+DATA join2to32_0<>+176(SB)/8, $0x333231302f2e2d2c
+DATA join2to32_0<>+184(SB)/8, $0x3b3a393837363534
+DATA join2to32_0<>+192(SB)/8, $0x0504030201004140
+DATA join2to32_0<>+200(SB)/8, $0x0d0c0b0a09080706
+DATA join2to32_0<>+208(SB)/8, $0x1514131211100f0e
+DATA join2to32_0<>+216(SB)/8, $0x1d1c1b1a19181716
+DATA join2to32_0<>+224(SB)/8, $0x2322212041401f1e
+DATA join2to32_0<>+232(SB)/8, $0x2b2a292827262524
+DATA join2to32_0<>+240(SB)/8, $0x333231302f2e2d2c
+DATA join2to32_0<>+248(SB)/8, $0x3b3a393837363534
+GLOBL join2to32_0<>(SB), RODATA|NOPTR, $256
+
+DATA join2to32_1<>+0(SB)/8, $0x0504030201004544
+DATA join2to32_1<>+8(SB)/8, $0x0d0c0b0a09080706
+DATA join2to32_1<>+16(SB)/8, $0x1514131211100f0e
+DATA join2to32_1<>+24(SB)/8, $0x1d1c1b1a19181716
+DATA join2to32_1<>+32(SB)/8, $0x2322212047461f1e
+DATA join2to32_1<>+40(SB)/8, $0x2b2a292827262524
+DATA join2to32_1<>+48(SB)/8, $0x333231302f2e2d2c
+DATA join2to32_1<>+56(SB)/8, $0x3b3a393837363534
+DATA join2to32_1<>+64(SB)/8, $0x0504030201004342
+DATA join2to32_1<>+72(SB)/8, $0x0d0c0b0a09080706
+DATA join2to32_1<>+80(SB)/8, $0x1514131211100f0e
+DATA join2to32_1<>+88(SB)/8, $0x1d1c1b1a19181716
+DATA join2to32_1<>+96(SB)/8, $0x2322212043421f1e
+DATA join2to32_1<>+104(SB)/8, $0x2b2a292827262524
+DATA join2to32_1<>+112(SB)/8, $0x333231302f2e2d2c
+DATA join2to32_1<>+120(SB)/8, $0x3b3a393837363534
+DATA join2to32_1<>+128(SB)/8, $0x0504030201004140
+DATA join2to32_1<>+136(SB)/8, $0x0d0c0b0a09080706
+DATA join2to32_1<>+144(SB)/8, $0x1514131211100f0e
+DATA join2to32_1<>+152(SB)/8, $0x1d1c1b1a19181716
+DATA join2to32_1<>+160(SB)/8, $0x2322212041401f1e
+DATA join2to32_1<>+168(SB)/8, $0x2b2a292827262524
+DATA join2to32_1<>+176(SB)/8, $0x333231302f2e2d2c
+DATA join2to32_1<>+184(SB)/8, $0x3b3a393837363534
+DATA join2to32_1<>+192(SB)/8, $0x0504030201004140
+DATA join2to32_1<>+200(SB)/8, $0x0d0c0b0a09080706
+DATA join2to32_1<>+208(SB)/8, $0x1514131211100f0e
+DATA join2to32_1<>+216(SB)/8, $0x1d1c1b1a19181716
+DATA join2to32_1<>+224(SB)/8, $0x2322212041401f1e
+DATA join2to32_1<>+232(SB)/8, $0x2b2a292827262524
+DATA join2to32_1<>+240(SB)/8, $0x333231302f2e2d2c
+DATA join2to32_1<>+248(SB)/8, $0x3b3a393837363534
+GLOBL join2to32_1<>(SB), RODATA|NOPTR, $256
+
+// func expand16AVX512(words int, dst *byte, mask *byte, stream *byte, ahead *byte, pace int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512_VBMI2, MMX+, POPCNT
-TEXT ·expand16AVX512(SB), NOSPLIT, $0-80
-	VPXORQ Z0, Z0, Z0
+TEXT ·expand16AVX512(SB), NOSPLIT, $0-48
 	MOVQ   words+0(FP), AX
-	MOVQ   dst_base+8(FP), CX
-	MOVQ   mask_base+32(FP), DX
-	MOVQ   stream_base+56(FP), BX
-	JMP    entry
+	MOVQ   dst+8(FP), CX
+	MOVQ   mask+16(FP), DX
+	MOVQ   stream+24(FP), BX
+	MOVQ   ahead+32(FP), SI
+	MOVQ   pace+40(FP), DI
+	VPXORQ Z0, Z0, Z0
+	SUBQ   $0x01, AX
+	JL     words1Done
 
-word:
-	MOVQ       (DX), SI
-	PREFETCHT0 8192(BX)
-	MOVL       SI, DI
-	POPCNTQ    DI, DI
+words1:
+	PREFETCHT0 (SI)
+	LEAQ       (SI)(DI*1), SI
 	KMOVD      (DX), K1
-	VMOVDQU64  (BX), Z1
-	VMOVDQA64  Z0, Z2
-	VPEXPANDW  Z1, K1, Z2
-	VMOVDQU64  Z2, (CX)
+	VMOVDQA64  Z0, Z1
+	VPEXPANDW  (BX), K1, Z1
+	VMOVDQU64  Z1, (CX)
+	POPCNTL    (DX), R8
+	LEAQ       (BX)(R8*2), BX
 	KMOVD      4(DX), K1
-	VMOVDQU64  (BX)(DI*2), Z1
-	VMOVDQA64  Z0, Z2
-	VPEXPANDW  Z1, K1, Z2
-	VMOVDQU64  Z2, 64(CX)
-	POPCNTQ    SI, SI
-	LEAQ       (BX)(SI*2), BX
+	VMOVDQA64  Z0, Z1
+	VPEXPANDW  (BX), K1, Z1
+	VMOVDQU64  Z1, 64(CX)
+	POPCNTL    4(DX), R8
+	LEAQ       (BX)(R8*2), BX
 	ADDQ       $0x08, DX
 	ADDQ       $0x80, CX
+	SUBQ       $0x01, AX
+	JGE        words1
 
-entry:
-	DECQ AX
-	JGE  word
+words1Done:
+	ADDQ $0x01, AX
 	VZEROUPPER
 	RET
 
 // func countBitsAVX512(mask []byte) int
-// Requires: POPCNT
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VPOPCNTDQ, BMI2
 TEXT ·countBitsAVX512(SB), NOSPLIT, $0-32
-	MOVQ mask_base+0(FP), AX
-	MOVQ mask_len+8(FP), CX
-	XORQ DX, DX
-	XORQ BX, BX
-	XORQ SI, SI
-	XORQ DI, DI
+	MOVQ   mask_base+0(FP), AX
+	MOVQ   mask_len+8(FP), CX
+	VPXORQ Z0, Z0, Z0
+	SUBQ   $0x40, CX
+	JL     rest
 
-	// four words a round, then one
-	SUBQ $0x20, CX
-	JL   singleEntry
+eight:
+	VPOPCNTQ (AX), Z1
+	VPADDQ   Z1, Z0, Z0
+	ADDQ     $0x40, AX
+	SUBQ     $0x40, CX
+	JGE      eight
 
-unrolled:
-	POPCNTQ (AX), R8
-	ADDQ    R8, DX
-	POPCNTQ 8(AX), R8
-	ADDQ    R8, BX
-	POPCNTQ 16(AX), R8
-	ADDQ    R8, SI
-	POPCNTQ 24(AX), R8
-	ADDQ    R8, DI
-	ADDQ    $0x20, AX
-	SUBQ    $0x20, CX
-	JGE     unrolled
-
-singleEntry:
-	ADDQ $0x18, CX
-	JL   done
-
-single:
-	POPCNTQ (AX), R8
-	ADDQ    R8, DX
-	ADDQ    $0x08, AX
-	SUBQ    $0x08, CX
-	JGE     single
-
-done:
-	ADDQ BX, DX
-	ADDQ SI, DX
-	ADDQ DI, DX
-	MOVQ DX, ret+24(FP)
+rest:
+	ADDQ          $0x40, CX
+	SHRQ          $0x03, CX
+	MOVQ          $+1, DX
+	SHLXQ         CX, DX, DX
+	DECQ          DX
+	KMOVQ         DX, K1
+	VPOPCNTQ.Z    (AX), K1, Z1
+	VPADDQ        Z1, Z0, Z0
+	VEXTRACTI64X4 $0x01, Z0, Y1
+	VPADDQ        Y1, Y0, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDQ        X1, X0, X0
+	VPSRLDQ       $0x08, X0, X1
+	VPADDQ        X1, X0, X0
+	VMOVQ         X0, AX
+	VZEROUPPER
+	MOVQ          AX, ret+24(FP)
 	RET
 
 // func minimaAVX512(heads []uint32, scales []byte, zeros []byte) (inexact int)
-// Requires: AVX, AVX512F, POPCNT
+// Requires: AVX, AVX512F, BMI2, POPCNT
 TEXT ·minimaAVX512(SB), NOSPLIT, $0-80
 	MOVQ   heads_base+0(FP), AX
 	MOVQ   scales_base+24(FP), CX
@@ -243,34 +920,44 @@ TEXT ·minimaAVX512(SB), NOSPLIT, $0-80
 	VPXORQ Z0, Z0, Z0
 	XORQ   SI, SI
 	XORQ   DI, DI
-	JMP    entry
+	KXNORW K1, K1, K1
 
 groups:
-	VPMOVZXBD (DX)(DI*1), Z1
-	VPTESTMD  Z1, Z1, K1
-	VCVTDQ2PS Z1, Z1
-	VCVTPH2PS (CX)(DI*2), Z2
-	VMULPS    Z1, Z2, Z1
+	SUBQ  $0x10, BX
+	JGE   whole
+	ADDQ  $0x10, BX
+	JLE   done
+	MOVQ  $+1, R8
+	SHLXQ BX, R8, R8
+	DECQ  R8
+	KMOVW R8, K1
+	XORQ  BX, BX
+
+whole:
+	VPMOVZXBD.Z (DX)(DI*1), K1, Z1
+	VPTESTMD    Z1, Z1, K2
+	VCVTDQ2PS   Z1, Z1
+	VCVTPH2PS.Z (CX)(DI*2), K1, Z2
+	VMULPS      Z1, Z2, Z1
 
 	// 0 - product; +0 where the zero code is 0
-	VSUBPS.Z  Z1, Z0, K1, Z1
-	VCVTPS2PH $0x00, Z1, Y3
-	VCVTPH2PS Y3, Z2
-	VSUBPS    Z1, Z2, Z2
-	VCMPPS    $0x04, Z0, Z2, K1, K1
-	KMOVW     K1, R8
-	POPCNTQ   R8, R8
-	ADDQ      R8, SI
-	VPMOVZXWD (CX)(DI*2), Z2
-	VPMOVZXWD Y3, Z1
-	VPSLLD    $0x10, Z1, Z1
-	VPORD     Z1, Z2, Z2
-	VMOVDQU32 Z2, (AX)(DI*4)
-	ADDQ      $0x10, DI
+	VSUBPS.Z    Z1, Z0, K2, Z1
+	VCVTPS2PH   $0x00, Z1, Y3
+	VCVTPH2PS   Y3, Z2
+	VSUBPS      Z1, Z2, Z2
+	VCMPPS      $0x04, Z0, Z2, K2, K2
+	KMOVW       K2, R8
+	POPCNTQ     R8, R8
+	ADDQ        R8, SI
+	VPMOVZXWD.Z (CX)(DI*2), K1, Z2
+	VPMOVZXWD   Y3, Z1
+	VPSLLD      $0x10, Z1, Z1
+	VPORD       Z1, Z2, Z2
+	VMOVDQU32   Z2, K1, (AX)(DI*4)
+	ADDQ        $0x10, DI
+	JMP         groups
 
-entry:
-	SUBQ $0x10, BX
-	JGE  groups
+done:
 	VZEROUPPER
 	MOVQ SI, inexact+72(FP)
 	RET

@@ -5,11 +5,11 @@ import (
 	"math/bits"
 )
 
-// genericExpand returns the portable functions of the expansion, the definition
-// of what the others compute.
+// The portable functions of the expansion are the definition of what the others
+// compute. They do any number of blocks, or of values.
+
 func genericExpand() expandKernels {
-	return expandKernels{q40: expandQ40Generic, q41: expandQ41Generic, q80: expandQ80Generic, f16: expand16Generic,
-		count: countBitsGeneric, minima: minimaGeneric}
+	return expandKernels{count: countBitsGeneric, minima: minimaGeneric}
 }
 
 // prunedQ40 is Q4_0's code for zero.

@@ -29,6 +29,8 @@ func newPrunedRow(r *rand.Rand, weights int, keep float64) *prunedRow {
 	return p
 }
 
+func (p *prunedRow) row() *Row { return &Row{Mask: p.mask, Stream: p.stream, Ahead: p.stream} }
+
 func fillRandom(r *rand.Rand, b []byte) {
 	for i := range b {
 		b[i] = byte(r.Uint32())
@@ -106,7 +108,7 @@ func testExpand(t *testing.T, r *rand.Rand, p *prunedRow, group int) {
 	}
 	eight := func(int) byte { return 8 }
 	for _, high := range []bool{false, true} {
-		n := Nibbles{Mask: p.mask, Stream: p.stream, High: high, Group: group}
+		n := Nibbles{Row: *p.row(), High: high, Group: group}
 		code := func(b byte) byte { return b >> n.shift() & 15 }
 		want := nibbleBlocks(p.codes(group, code, eight), scale)
 		if got := expandInto(t, 18*blocks, func(dst []byte) { n.Q40(dst, scales) }); !bytes.Equal(got, want) {
@@ -122,7 +124,7 @@ func testExpand(t *testing.T, r *rand.Rand, p *prunedRow, group int) {
 	for b := range blocks {
 		want = append(append(want, scale(b)...), codes[32*b:32*b+32]...)
 	}
-	got := expandInto(t, 34*blocks, func(dst []byte) { ExpandQ80(dst, p.mask, p.stream, scales, group) })
+	got := expandInto(t, 34*blocks, func(dst []byte) { p.row().Q80(dst, scales, group) })
 	if !bytes.Equal(got, want) {
 		t.Fatalf("%s: Q8_0 is % x, want % x", name, got, want)
 	}
@@ -144,7 +146,7 @@ func TestExpand16(t *testing.T) {
 					next += 2
 				}
 			}
-			if got := expandInto(t, 2*weights, func(dst []byte) { Expand16(dst, p.mask, stream) }); !bytes.Equal(got, want) {
+			if got := expandInto(t, 2*weights, func(dst []byte) { (&Row{Mask: p.mask, Stream: stream}).Values(dst) }); !bytes.Equal(got, want) {
 				t.Fatalf("%d weights: % x, want % x", weights, got, want)
 			}
 		}
@@ -155,16 +157,18 @@ func TestExpand16(t *testing.T) {
 func TestExpandMisuse(t *testing.T) {
 	mask, stream := bytes.Repeat([]byte{255}, 16), make([]byte, 128+expandAhead)
 	for name, f := range map[string]func(){
-		"stream":        func() { (&Nibbles{mask, stream[1:], false, 64}).Q40(make([]byte, 72), make([]byte, 4)) },
-		"mask":          func() { (&Nibbles{mask[:8], stream, false, 64}).Q40(make([]byte, 72), make([]byte, 4)) },
-		"scales":        func() { (&Nibbles{mask, stream, false, 64}).Q40(make([]byte, 72), make([]byte, 2)) },
-		"part of block": func() { (&Nibbles{mask, stream, false, 64}).Q40(make([]byte, 71), make([]byte, 4)) },
-		"group":         func() { (&Nibbles{mask, stream, false, 96}).Q40(make([]byte, 72), make([]byte, 4)) },
-		"no group":      func() { (&Nibbles{mask, stream, false, 0}).Q40(make([]byte, 72), nil) },
-		"zeros":         func() { (&Nibbles{mask, stream, false, 64}).Q41(make([]byte, 80), make([]uint32, 2), make([]byte, 1)) },
-		"bytes":         func() { ExpandQ80(make([]byte, 136), mask, stream[1:], make([]byte, 4), 64) },
-		"values":        func() { Expand16(make([]byte, 256), mask, stream) },
-		"values' mask":  func() { Expand16(make([]byte, 258), mask, make([]byte, 512)) },
+		"stream":        func() { (&Nibbles{Row{mask, stream[1:], nil}, false, 64}).Q40(make([]byte, 72), make([]byte, 4)) },
+		"mask":          func() { (&Nibbles{Row{mask[:8], stream, nil}, false, 64}).Q40(make([]byte, 72), make([]byte, 4)) },
+		"scales":        func() { (&Nibbles{Row{mask, stream, nil}, false, 64}).Q40(make([]byte, 72), make([]byte, 2)) },
+		"part of block": func() { (&Nibbles{Row{mask, stream, nil}, false, 64}).Q40(make([]byte, 71), make([]byte, 4)) },
+		"group":         func() { (&Nibbles{Row{mask, stream, nil}, false, 96}).Q40(make([]byte, 72), make([]byte, 4)) },
+		"no group":      func() { (&Nibbles{Row{mask, stream, nil}, false, 0}).Q40(make([]byte, 72), nil) },
+		"zeros": func() {
+			(&Nibbles{Row{mask, stream, nil}, false, 64}).Q41(make([]byte, 80), make([]uint32, 2), make([]byte, 1))
+		},
+		"bytes":        func() { (&Row{mask, stream[1:], nil}).Q80(make([]byte, 136), make([]byte, 4), 64) },
+		"values":       func() { (&Row{mask, stream, nil}).Values(make([]byte, 256)) },
+		"values' mask": func() { (&Row{mask, make([]byte, 512), nil}).Values(make([]byte, 258)) },
 	} {
 		func() {
 			defer func() {

@@ -1,228 +1,325 @@
 package main
 
 import (
+	"fmt"
+	"math/bits"
+
 	. "github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/ir"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// expand writes the expansion's functions for AVX-512 with VBMI2, which moves
-// bytes to where the bits of a mask say. They do whole words of the mask.
+// expand writes the expansion's functions for AVX-512 with VBMI and VBMI2, which
+// move bytes anywhere, and to where the bits of a mask say. They do whole words of the mask.
 func expand() {
-	expandNibbles("expandQ40", "scales []byte", 2)
-	expandNibbles("expandQ41", "heads []uint32, zeros []byte", 4)
+	expandNibbles("expandQ40", "scales *byte", 2)
+	expandNibbles("expandQ41", "heads *uint32, zeros *byte", 4)
 	expandBytes()
 	expandValues()
 	countBits()
 	minima()
 }
 
-// words walks a row a mask word at a time.
-type words struct {
-	dst, mask, stream GPVirtual
-	bits              GPVirtual // of the present word
+// words walks a row, and asks memory for what its caller reads after it.
+type words struct{ left, dst, mask, stream, ahead, pace GPVirtual }
+
+// rowParameters are the functions' first.
+const rowParameters = "words int, dst, mask, stream, ahead *byte, pace int"
+
+func newWords() *words {
+	return &words{param("words"), param("dst"), param("mask"), param("stream"), param("ahead"), param("pace")}
 }
 
-// streamAhead is how far before their use, in bytes, survivors are fetched. The
-// masks of the rows that follow stand behind the survivors of a tile, and the
-// CPU's own prefetching has to start anew for each.
-const streamAhead = 8192
-
-// eachWord writes the loop; body fills size bytes of dst. A survivor has width
-// bytes of stream.
-func eachWord(size, width int, body func(w *words)) {
-	n := param("words")
-	w := &words{dst: base("dst"), mask: base("mask"), stream: base("stream"), bits: GP64()}
-	JMP(LabelRef("entry"))
-	Label("word")
-	MOVQ(Mem{Base: w.mask}, w.bits)
-	PREFETCHT0(Mem{Base: w.stream, Disp: streamAhead})
-	body(w)
-	count := GP64()
-	POPCNTQ(w.bits, count)
-	if width == 1 {
-		ADDQ(count, w.stream)
-	} else {
-		LEAQ(Mem{Base: w.stream, Index: count, Scale: uint8(width)}, w.stream)
+// each writes the loop over steps of n words, while there are as many; body
+// fills size bytes of dst for each word. A step asks memory for a few lines, pace
+// bytes on with every word: many at once would hold up the loads behind them.
+func (w *words) each(n, size, lines int, body func()) {
+	label := fmt.Sprintf("words%d", n)
+	SUBQ(Imm(uint64(n)), w.left)
+	JL(LabelRef(label + "Done"))
+	Label(label)
+	PREFETCHT0(Mem{Base: w.ahead})
+	for i := 1; i < lines; i++ {
+		PREFETCHT0(Mem{Base: w.ahead, Index: w.pace, Scale: uint8(i * n / lines)})
 	}
-	ADDQ(Imm(8), w.mask)
-	ADDQ(Imm(uint64(size)), w.dst)
-	Label("entry")
-	DECQ(n)
-	JGE(LabelRef("word"))
-	end()
+	LEAQ(Mem{Base: w.ahead, Index: w.pace, Scale: uint8(n)}, w.ahead)
+	body()
+	ADDQ(Imm(uint64(8*n)), w.mask)
+	ADDQ(Imm(uint64(n*size)), w.dst)
+	SUBQ(Imm(uint64(n)), w.left)
+	JGE(LabelRef(label))
+	Label(label + "Done")
+	ADDQ(Imm(uint64(n)), w.left)
 }
 
-// groupsOf counts blocks, of which 2^per share a scale.
-type groupsOf struct{ block, per, at GPVirtual }
+// expandInto moves the survivors of a step's word i, a byte each, to their
+// places in all, which has what else there is, and goes on to those behind.
+func (w *words) expandInto(all VecVirtual, i int) {
+	mask, k, count := Mem{Base: w.mask, Disp: 8 * i}, K(), GP64()
+	KMOVQ(mask, k)
+	moveByMask("VPEXPANDB", Mem{Base: w.stream}, k, all)
+	POPCNTQ(mask, count)
+	ADDQ(count, w.stream)
+}
 
-func newGroups() *groupsOf {
-	g := &groupsOf{block: GP64(), per: param("per"), at: GP64()}
+// groups are those of the blocks of a row, of which 2^per share one.
+type groups struct{ per, block GPVirtual }
+
+func newGroups() *groups {
+	g := &groups{param("per"), GP64()}
 	XORQ(g.block, g.block)
 	return g
 }
 
-// next returns the present block's group, and goes to the next.
-func (g *groupsOf) next() GPVirtual {
-	SHRXQ(g.per, g.block, g.at)
-	INCQ(g.block)
-	return g.at
+// mask is the mask of the groups in as many blocks, max(1, blocks>>per).
+func (g *groups) mask(blocks int) Op {
+	n, one, k := GP64(), GP64(), K()
+	MOVQ(I32(int32(blocks)), n)
+	SHRXQ(g.per, n, n)
+	MOVQ(I32(1), one)
+	CMPQ(n, one)
+	CMOVQLT(one, n)
+	SHLXQ(n, one, one)
+	DECQ(one)
+	KMOVQ(one, k)
+	return k
 }
 
-// expandNibbles: head is the bytes of a block before its codes. The codes in
-// order are the lanes L0 … L3 of a register; a block's byte j has weights j and
-// j+16: L0 | L1<<4, L2 | L3<<4.
-func expandNibbles(name, groups string, head int) {
-	avx512.begin(name, "(words int, dst, mask, stream []byte, shift uint, "+groups+", per uint)", "is its portable twin for whole words.")
-	shift := XMM()
-	VMOVQ(param("shift"), shift)
-	low, pruned := byteConstant(15), VecVirtual(nil)
-	var scales, zeros GPVirtual
-	second := K()
-	if head == 2 {
-		scales, pruned = base("scales"), byteConstant(8)
-	} else {
-		scales, zeros = base("heads"), base("zeros")
-		halves := GP64()
-		MOVQ(I32(-1), halves)
-		SHLQ(Imm(32), halves)
-		KMOVQ(halves, second)
+// next returns the group that the next step begins with, and goes on by its blocks.
+func (g *groups) next(blocks int) GPVirtual {
+	at := GP64()
+	SHRXQ(g.per, g.block, at)
+	ADDQ(Imm(uint64(blocks)), g.block)
+	return at
+}
+
+// mostBlocks is the number of blocks in the longest step.
+const mostBlocks = 8
+
+// table returns the 64 bytes at(i, group) for the row's per, where block b of a step
+// is in the step's group(b).
+func (g *groups) table(name string, at func(i int, group func(block int) int) int) VecVirtual {
+	m, last := GLOBL(name, RODATA|NOPTR), bits.TrailingZeros(mostBlocks)
+	for per := range last + 1 { // the last also for all above
+		for i := 0; i < 64; i += 8 {
+			var x uint64
+			for j := range 8 {
+				x |= uint64(at(i+j, func(block int) int { return block >> per })) << (8 * j)
+			}
+			DATA(64*per+i, U64(x))
+		}
 	}
-	g := newGroups()
-	eachWord(2*(head+16), 1, func(w *words) {
-		codes, all, x := ZMM(), ZMM(), GP32()
-		k := K()
-		KMOVQ(Mem{Base: w.mask}, k)
-		VMOVDQU64(Mem{Base: w.stream}, codes)
-		VPSRLW(shift, codes, codes)
-		VPANDQ(low, codes, codes)
-		if head == 2 {
-			VMOVDQA64(pruned, all)
+	row, most, start, v := GP64(), GP64(), GP64(), ZMM()
+	MOVQ(g.per, row)
+	MOVQ(I32(int32(last)), most)
+	CMPQ(row, most)
+	CMOVQGT(most, row)
+	SHLQ(Imm(6), row)
+	LEAQ(m, start)
+	VMOVDQU64(Mem{Base: start, Index: row, Scale: 1}, v)
+	return v
+}
+
+// joins returns n tables for VPERMT2B. They make the blocks of a step, as they are
+// stored, of registers of their codes, data bytes a block, and of one of the
+// heads of its groups.
+func (g *groups) joins(head, data, n int) []VecVirtual {
+	const second = 64 // register
+	tables := make([]VecVirtual, n)
+	for t := range tables {
+		tables[t] = g.table(fmt.Sprintf("join%dto%d_%d", head, data, t), func(i int, group func(int) int) int {
+			block, j := i/(head+data), i%(head+data)
+			if j < head {
+				return second + group(64/data*t+block)*head + j
+			}
+			return block*data + j - head
+		})
+	}
+	return tables
+}
+
+// expandNibbles does two words, which are four blocks, in a register: block b's
+// codes in order are lanes 2b and 2b+1, and its bytes lane 2b | lane 2b+1<<4.
+// Codes come in either half of a byte: the other half is rid of at the end.
+func expandNibbles(name, parameters string, head int) {
+	avx512.begin(name, "("+rowParameters+", shift uint, "+parameters+", per uint)", "is its portable twin for whole words.")
+	right, left, down, up := param("shift"), GP64(), XMM(), XMM()
+	MOVQ(I32(4), left)
+	SUBQ(right, left)
+	VMOVQ(right, down)
+	VMOVQ(left, up)
+	low, g := byteConstant(15), newGroups()
+	joins := g.joins(head, 16, 2)
+	var heads, zeros GPVirtual
+	var eights VecVirtual
+	var spread []VecVirtual
+	if head == 2 {
+		heads, eights = param("scales"), byteConstant(0x88)
+	} else {
+		heads, zeros = param("heads"), param("zeros")
+		for word := range 4 {
+			spread = append(spread, g.table(fmt.Sprintf("spread%d", word), func(i int, group func(int) int) int { return group(2*word + i/32) }))
 		}
-		for b := range 2 {
-			at := g.next()
+	}
+	w := newWords()
+	for n := mostBlocks / 2; n > 0; n /= 2 { // words a step
+		present := g.mask(2 * n)
+		w.each(n, 2*(head+16), (n+1)/2, func() {
+			at, tops, zero := g.next(2*n), ZMM(), ZMM()
 			if head == 2 {
-				MOVWLZX(Mem{Base: scales, Index: at, Scale: 2}, x)
-				MOVW(x.As16(), Mem{Base: w.dst, Disp: b * (head + 16)})
-				continue
-			}
-			MOVL(Mem{Base: scales, Index: at, Scale: 4}, x)
-			MOVL(x, Mem{Base: w.dst, Disp: b * (head + 16)})
-			if zero := (Mem{Base: zeros, Index: at, Scale: 1}); b == 0 {
-				VPBROADCASTB(zero, all)
+				VMOVDQU16_Z(Mem{Base: heads, Index: at, Scale: 2}, present, tops)
 			} else {
-				VPBROADCASTB(zero, second, all)
+				VMOVDQU32_Z(Mem{Base: heads, Index: at, Scale: 4}, present, tops)
+				VMOVDQU8_Z(Mem{Base: zeros, Index: at, Scale: 1}, present, zero)
+				VPSLLW(down, zero, zero)
 			}
-		}
-		moveByMask("VPEXPANDB", codes, k, all)
-		high, blocks := ZMM(), ZMM()
-		VPSLLW(Imm(4), all, high)
-		VSHUFI64X2(Imm(0x08), all, all, blocks) // L0, L2
-		VSHUFI64X2(Imm(0x0d), high, high, high) // L1, L3
-		VPORQ(high, blocks, blocks)
-		VMOVDQU(blocks.AsX(), Mem{Base: w.dst, Disp: head})
-		VEXTRACTI128(Imm(1), blocks.AsY(), Mem{Base: w.dst, Disp: 2*head + 16})
-	})
+			for first := 0; first < n; first += 2 {
+				pair := min(2, n)
+				var all [2]VecVirtual
+				for i := range pair {
+					all[i] = ZMM()
+					if head == 2 {
+						VMOVDQA64(eights, all[i])
+					} else {
+						VPERMB(zero, spread[first+i], all[i])
+					}
+					w.expandInto(all[i], first+i)
+				}
+				even, odd := ZMM(), ZMM()
+				VSHUFI64X2(Imm(0x88), all[pair-1], all[0], even)
+				VSHUFI64X2(Imm(0xdd), all[pair-1], all[0], odd)
+				VPSRLW(down, even, even)
+				VPSLLW(up, odd, odd)
+				const choose = 0xe4 // the first's bits choose: the third's, else the second's
+				VPTERNLOGQ(Imm(choose), low, odd, even)
+				start := first * 2 * (head + 16)
+				end := start + pair*2*(head+16) - 16 // the last lane goes where it is
+				if pair == 2 {
+					VEXTRACTI32X4(Imm(3), even, Mem{Base: w.dst, Disp: end})
+				} else {
+					VEXTRACTI128(Imm(1), even.AsY(), Mem{Base: w.dst, Disp: end})
+				}
+				VPERMT2B(tops, joins[first/2], even)
+				if pair == 2 {
+					VMOVDQU64(even, Mem{Base: w.dst, Disp: start})
+				} else {
+					VMOVDQU(even.AsY(), Mem{Base: w.dst, Disp: start})
+				}
+			}
+		})
+	}
+	end()
 }
 
 func expandBytes() {
-	avx512.begin("expandQ80", "(words int, dst, mask, stream, scales []byte, per uint)", "is its portable twin for whole words.")
-	scales, zero := base("scales"), ZMM()
-	VPXORQ(zero, zero, zero)
+	avx512.begin("expandQ80", "("+rowParameters+", scales *byte, per uint)", "is its portable twin for whole words.")
 	g := newGroups()
-	eachWord(68, 1, func(w *words) {
-		codes, all, x := ZMM(), ZMM(), GP32()
-		k := K()
-		KMOVQ(Mem{Base: w.mask}, k)
-		VMOVDQU64(Mem{Base: w.stream}, codes)
-		VMOVDQA64(zero, all) // merging: the zeroing form waits for its destination
-		moveByMask("VPEXPANDB", codes, k, all)
-		for b := range 2 {
-			MOVWLZX(Mem{Base: scales, Index: g.next(), Scale: 2}, x)
-			MOVW(x.As16(), Mem{Base: w.dst, Disp: 34 * b})
-		}
-		VMOVDQU(all.AsY(), Mem{Base: w.dst, Disp: 2})
-		VEXTRACTI64X4(Imm(1), all, Mem{Base: w.dst, Disp: 36})
-	})
+	scales, joins, zero, w := param("scales"), g.joins(2, 32, 2), ZMM(), newWords()
+	VPXORQ(zero, zero, zero)
+	for n := 2; n > 0; n /= 2 {
+		present := g.mask(2 * n)
+		w.each(n, 68, n, func() {
+			tops := ZMM()
+			VMOVDQU16_Z(Mem{Base: scales, Index: g.next(2 * n), Scale: 2}, present, tops)
+			for i := range n {
+				all := ZMM()
+				VMOVDQA64(zero, all) // merging: the zeroing form waits for its destination
+				w.expandInto(all, i)
+				VEXTRACTI32X4(Imm(3), all, Mem{Base: w.dst, Disp: 68*i + 68 - 16})
+				VPERMT2B(tops, joins[i], all)
+				VMOVDQU64(all, Mem{Base: w.dst, Disp: 68 * i})
+			}
+		})
+	}
+	end()
 }
 
 func expandValues() {
-	avx512.begin("expand16", "(words int, dst, mask, stream []byte)", "is its portable twin for whole words.")
-	zero := ZMM()
+	avx512.begin("expand16", "("+rowParameters+")", "is its portable twin for whole words.")
+	zero, w := ZMM(), newWords()
 	VPXORQ(zero, zero, zero)
-	eachWord(128, 2, func(w *words) {
-		first, count := GP64(), GP64()
-		MOVL(w.bits.As32(), first.As32())
-		POPCNTQ(first, count)
-		for b, from := range []Mem{{Base: w.stream}, {Base: w.stream, Index: count, Scale: 2}} {
-			values, all := ZMM(), ZMM()
-			k := K()
-			KMOVD(Mem{Base: w.mask, Disp: 4 * b}, k)
-			VMOVDQU64(from, values)
+	w.each(1, 128, 1, func() {
+		for i := range 2 {
+			mask, all, k, count := Mem{Base: w.mask, Disp: 4 * i}, ZMM(), K(), GP64()
+			KMOVD(mask, k)
 			VMOVDQA64(zero, all)
-			moveByMask("VPEXPANDW", values, k, all)
-			VMOVDQU64(all, Mem{Base: w.dst, Disp: 64 * b})
+			moveByMask("VPEXPANDW", Mem{Base: w.stream}, k, all)
+			VMOVDQU64(all, Mem{Base: w.dst, Disp: 64 * i})
+			POPCNTL(mask, count.As32())
+			LEAQ(Mem{Base: w.stream, Index: count, Scale: 2}, w.stream)
 		}
 	})
+	end()
 }
 
+// countBits does eight words a round, and what is left under a mask.
 func countBits() {
-	const unroll = 4
 	avx512.begin("countBits", "(mask []byte) int", "is its portable twin.")
 	mask, n := base("mask"), Load(Param("mask").Len(), GP64()).(GPVirtual)
-	var sums [unroll]GPVirtual
-	for i := range sums {
-		sums[i] = GP64()
-		XORQ(sums[i], sums[i])
-	}
-	Comment("four words a round, then one")
-	SUBQ(Imm(8*unroll), n)
-	JL(LabelRef("singleEntry"))
-	Label("unrolled")
-	for i, sum := range sums {
-		c := GP64()
-		POPCNTQ(Mem{Base: mask, Disp: 8 * i}, c)
-		ADDQ(c, sum)
-	}
-	ADDQ(Imm(8*unroll), mask)
-	SUBQ(Imm(8*unroll), n)
-	JGE(LabelRef("unrolled"))
-	Label("singleEntry")
-	ADDQ(Imm(8*unroll-8), n)
-	JL(LabelRef("done"))
-	Label("single")
-	c := GP64()
-	POPCNTQ(Mem{Base: mask}, c)
-	ADDQ(c, sums[0])
-	ADDQ(Imm(8), mask)
-	SUBQ(Imm(8), n)
-	JGE(LabelRef("single"))
-	Label("done")
-	for _, sum := range sums[1:] {
-		ADDQ(sum, sums[0])
-	}
-	Store(sums[0], ReturnIndex(0))
+	sum, one, rest := ZMM(), GP64(), K()
+	VPXORQ(sum, sum, sum)
+	SUBQ(Imm(64), n)
+	JL(LabelRef("rest"))
+	Label("eight")
+	count := ZMM()
+	VPOPCNTQ(Mem{Base: mask}, count)
+	VPADDQ(count, sum, sum)
+	ADDQ(Imm(64), mask)
+	SUBQ(Imm(64), n)
+	JGE(LabelRef("eight"))
+	Label("rest")
+	ADDQ(Imm(64), n)
+	SHRQ(Imm(3), n)
+	MOVQ(I32(1), one)
+	SHLXQ(n, one, one)
+	DECQ(one)
+	KMOVQ(one, rest)
+	VPOPCNTQ_Z(Mem{Base: mask}, rest, count)
+	VPADDQ(count, sum, sum)
+	half := ZMM()
+	VEXTRACTI64X4(Imm(1), sum, half.AsY())
+	VPADDQ(half.AsY(), sum.AsY(), sum.AsY())
+	VEXTRACTI128(Imm(1), sum.AsY(), half.AsX())
+	VPADDQ(half.AsX(), sum.AsX(), sum.AsX())
+	VPSRLDQ(Imm(8), sum.AsX(), half.AsX())
+	VPADDQ(half.AsX(), sum.AsX(), sum.AsX())
+	total := GP64()
+	VMOVQ(sum.AsX(), total)
+	VZEROUPPER()
+	Store(total, ReturnIndex(0))
 	RET()
 }
 
-// minima computes with float32, in which products of an fp16 and 4 bits are exact.
+// minima computes with float32, in which products of an fp16 and 4 bits are
+// exact, a register of groups a round; the last may have fewer, under a mask.
 func minima() {
-	avx512.begin("minima", "(heads []uint32, scales, zeros []byte) (inexact int)", "is its portable twin for whole registers; it counts what is not exact.")
+	avx512.begin("minima", "(heads []uint32, scales, zeros []byte) (inexact int)", "is its portable twin, but counts what is not exact.")
 	heads, scales, zeros := base("heads"), base("scales"), base("zeros")
 	n := Load(Param("heads").Len(), GP64()).(GPVirtual)
-	none, count, at := ZMM(), GP64(), GP64()
+	none, count, at, present := ZMM(), GP64(), GP64(), K()
 	VPXORQ(none, none, none)
 	XORQ(count, count)
 	XORQ(at, at)
-	JMP(LabelRef("entry"))
+	KXNORW(present, present, present)
 	Label("groups")
+	SUBQ(Imm(16), n)
+	JGE(LabelRef("whole"))
+	ADDQ(Imm(16), n)
+	JLE(LabelRef("done"))
+	one := GP64()
+	MOVQ(I32(1), one)
+	SHLXQ(n, one, one)
+	DECQ(one)
+	KMOVW(one.As32(), present)
+	XORQ(n, n)
+	Label("whole")
 	zero, scale, product, least, back := ZMM(), ZMM(), ZMM(), YMM(), ZMM()
 	some, off, c := K(), K(), GP64()
-	VPMOVZXBD(Mem{Base: zeros, Index: at, Scale: 1}, zero)
+	VPMOVZXBD_Z(Mem{Base: zeros, Index: at, Scale: 1}, present, zero)
 	VPTESTMD(zero, zero, some)
 	VCVTDQ2PS(zero, zero)
-	VCVTPH2PS(Mem{Base: scales, Index: at, Scale: 2}, scale)
+	VCVTPH2PS_Z(Mem{Base: scales, Index: at, Scale: 2}, present, scale)
 	VMULPS(zero, scale, product)
 	Comment("0 - product; +0 where the zero code is 0")
 	VSUBPS_Z(product, none, some, product)
@@ -234,15 +331,14 @@ func minima() {
 	KMOVW(off, c.As32())
 	POPCNTQ(c, c)
 	ADDQ(c, count)
-	VPMOVZXWD(Mem{Base: scales, Index: at, Scale: 2}, scale)
+	VPMOVZXWD_Z(Mem{Base: scales, Index: at, Scale: 2}, present, scale)
 	VPMOVZXWD(least, product)
 	VPSLLD(Imm(16), product, product)
 	VPORD(product, scale, scale)
-	VMOVDQU32(scale, Mem{Base: heads, Index: at, Scale: 4})
+	VMOVDQU32(scale, present, Mem{Base: heads, Index: at, Scale: 4})
 	ADDQ(Imm(16), at)
-	Label("entry")
-	SUBQ(Imm(16), n)
-	JGE(LabelRef("groups"))
+	JMP(LabelRef("groups"))
+	Label("done")
 	VZEROUPPER()
 	Store(count, Return("inexact"))
 	RET()
