@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math/bits"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -67,6 +71,7 @@ func TestScripts(t *testing.T) {
 			"maxrss":    cmdMaxRSS,
 			"samebytes": cmdSameBytes,
 			"samefield": cmdSameField,
+			"samereads": cmdSameReads,
 			"waitfor":   cmdWaitFor,
 		},
 	})
@@ -238,4 +243,44 @@ func cmdSameField(ts *testscript.TestScript, _ bool, args []string) {
 	if a, b := values[0][args[2]], values[1][args[2]]; a != b {
 		ts.Fatalf("%s is %v and %v", args[2], a, b)
 	}
+}
+
+// cmdSameReads demands that random reads of a file, by several readers at once and
+// over its end, too, give what another has there: samereads FILE WHOLE READS
+func cmdSameReads(ts *testscript.TestScript, _ bool, args []string) {
+	whole := []byte(ts.ReadFile(args[1]))
+	reads, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	file, err := os.Open(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer file.Close()
+	const readers = 4
+	errs := make(chan error, readers)
+	for reader := range uint64(readers) {
+		go func() { errs <- randomReads(file, whole, rand.New(rand.NewPCG(reader, 1)), reads/readers) }()
+	}
+	for range readers {
+		if e := <-errs; e != nil {
+			err = e
+		}
+	}
+	if err != nil {
+		ts.Fatalf("%s: %v", args[0], err)
+	}
+}
+
+// randomReads reads from one byte to about as many as the file has, all sizes
+// being as likely.
+func randomReads(file io.ReaderAt, whole []byte, r *rand.Rand, n int) error {
+	buf := make([]byte, len(whole))
+	for range n {
+		off, size := r.IntN(len(whole)), 1<<r.IntN(bits.Len(uint(len(whole))))
+		p := buf[:1+r.IntN(size)]
+		want := whole[off:min(off+len(p), len(whole))]
+		got, err := file.ReadAt(p, int64(off))
+		if !bytes.Equal(p[:got], want) || (err != nil) != (got < len(p)) || err != nil && err != io.EOF {
+			return fmt.Errorf("%d bytes at %d: %d read (%v), and not what is there", len(p), off, got, err)
+		}
+	}
+	return nil
 }
