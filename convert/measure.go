@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"besa/besa"
@@ -49,9 +50,11 @@ func (r *runner) measure(ctx context.Context) (s speeds, err error) {
 	}
 	o := besa.DefaultOptions()
 	o.Grid, o.Group, o.ClipLR, o.Step = r.Method.Grid, r.Method.Group, r.Method.ClipLR, r.Method.Step
-	in := &memoryWindows{1, tokens, c.Hidden, x.Data}
-	ref := &memoryWindows{1, tokens, c.Hidden, make([]float32, len(x.Data))}
-	l, err := besa.NewLearning(ctx, besa.Job{Engine: eng, Block: block, In: in, Ref: ref}, o)
+	o.Refine = r.Method.Refine
+	o.Refine.Solve, o.Refine.Passes, o.Refine.Remask, o.Refine.Norms = besa.SolveNone, 0, false, false
+	o.Refine.Along = o.Refine.Along || r.Method.Refine.Passes > 0 // weights move in either
+	window := func() besa.Windows { return &memoryWindows{1, tokens, c.Hidden, slices.Clone(x.Data)} }
+	l, err := besa.NewLearning(ctx, besa.Job{Engine: eng, Block: block, In: window(), Ref: window(), Dense: window()}, o)
 	if err != nil {
 		return s, err
 	}
