@@ -8,7 +8,7 @@ import (
 )
 
 // Gains that are tuned beside the survivors of a 4-bit grid are others than the
-// dense block's, which keeps its own, and leave less error to it.
+// dense block's, which keeps its own.
 func TestNormsAreTuned(t *testing.T) {
 	run := func(norms bool) (*Result, *decoder.Block[float32]) {
 		opts, job := DefaultOptions(), tinyJob(t, 1)
@@ -24,8 +24,8 @@ func TestNormsAreTuned(t *testing.T) {
 	if fixed.Norms != nil || tuned.Norms == nil {
 		t.Fatalf("gains %v without, %v with", fixed.Norms, tuned.Norms)
 	}
-	if tuned.Refine.Last >= fixed.Refine.Last {
-		t.Errorf("loss of the last pass %g, without tuned norms %g", tuned.Refine.Last, fixed.Refine.Last)
+	if r := tuned.Refine; r.After >= r.Before || r.Last >= r.First {
+		t.Errorf("refinement: %+v", r)
 	}
 	for name, gains := range map[string][2][]float32{"attention": {tuned.Norms.Attn, dense.AttnNorm}, "feed-forward": {tuned.Norms.FFN, dense.FFNNorm}} {
 		if slices.Equal(gains[0], gains[1]) {
