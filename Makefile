@@ -40,9 +40,8 @@ test-race: ## the concurrent packages under the race detector
 test-kernels: ## the engine's tests on every kernel implementation
 	for k in generic avx2 avx512 avx512bf16; do BESA_KERNEL=$$k $(GO) test -count=1 ./internal/decoder ./besa || exit 1; done
 
-lint: fmt-check ## gofmt, vet, staticcheck
-	$(GO) vet ./...
-	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+lint: fmt-check ## gofmt and golangci-lint (.golangci.yml)
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run
 
 fmt: ## format the code
 	gofmt -w $$(git ls-files '*.go')

@@ -292,7 +292,7 @@ func (t *tuner) evaluate(ctx context.Context, first int) (float64, error) {
 // params lists all that moves, in the order of best.
 func (t *tuner) params() (all []param) {
 	for _, m := range t.moved {
-		all = append(all, m.adam.params...)
+		all = append(all, m.params...)
 	}
 	return all
 }

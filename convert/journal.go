@@ -287,20 +287,22 @@ func (j *journal) close(keep bool) error {
 		}
 		entries, err := os.ReadDir(j.dir)
 		empty := err == nil && len(entries) == 1
-		return errors.Join(j.lock.Release(empty), j.removeDir(empty))
+		return j.leave(empty)
 	}
 	err := j.log.Close()
 	if !keep {
 		j.blocks = nil
 		err = errors.Join(err, j.sweep(true))
 	}
-	return errors.Join(err, j.lock.Release(!keep), j.removeDir(!keep))
+	return errors.Join(err, j.leave(!keep))
 }
 
-// removeDir removes the folder, unless someone has entered it by now.
-func (j *journal) removeDir(remove bool) error {
+// leave unlocks the folder and, if it is to be removed, removes it, unless
+// someone has entered it by then.
+func (j *journal) leave(remove bool) error {
+	err := j.lock.Release(remove)
 	if remove {
 		_ = os.Remove(j.dir) // not empty: it is theirs
 	}
-	return nil
+	return err
 }

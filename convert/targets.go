@@ -22,7 +22,7 @@ func (t Target) matches(b int, l decoder.Linear) (bool, error) {
 	for _, name := range []string{l.String(), fmt.Sprintf("blk.%d.%s", b, l)} {
 		ok, err := path.Match(t.Pattern, name)
 		if err != nil {
-			return false, fmt.Errorf("%w: pattern %q of a target sparsity: %v", besa.ErrOptions, t.Pattern, err)
+			return false, fmt.Errorf("%w: pattern %q of a target sparsity: %w", besa.ErrOptions, t.Pattern, err)
 		}
 		if ok {
 			return true, nil

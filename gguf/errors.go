@@ -21,5 +21,5 @@ var (
 	ErrSplit = errors.New("split GGUF cannot be joined")
 )
 
-// ErrOutput: the path that [CheckOutput] was asked about must not be written.
+// ErrOutput marks an output that is refused: the path that [CheckOutput] was asked about must not be written.
 var ErrOutput = errors.New("output refused")

@@ -11,17 +11,17 @@ import (
 type Coding uint8
 
 const (
-	// CodingQ4Sym: value = (code-8)·d, one fp16 d per group; expands to Q4_0.
+	// CodingQ4Sym has value = (code-8)·d, one fp16 d per group; expands to Q4_0.
 	// A survivor may have code 8, that is, the value zero.
 	CodingQ4Sym Coding = 1
-	// CodingQ4Asym: value = (code-zero)·d, one fp16 d and one 4-bit zero per
+	// CodingQ4Asym has value = (code-zero)·d, one fp16 d and one 4-bit zero per
 	// group; expands to Q4_1 with m = -zero·d, which fp16 must hold exactly.
 	CodingQ4Asym Coding = 2
-	// CodingF16: survivors are fp16 values; expands to F16.
+	// CodingF16 has survivors that are fp16 values; expands to F16.
 	CodingF16 Coding = 3
-	// CodingBF16: survivors are bfloat16 values; expands to BF16.
+	// CodingBF16 has survivors that are bfloat16 values; expands to BF16.
 	CodingBF16 Coding = 4
-	// CodingQ8Sym: value = code·d, the code signed, one fp16 d per group;
+	// CodingQ8Sym has value = code·d, the code signed, one fp16 d per group;
 	// expands to Q8_0. A survivor may have code 0.
 	CodingQ8Sym Coding = 5
 )

@@ -2,6 +2,7 @@ package sparsefmt
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -153,7 +154,7 @@ func (p *Packed) decodeChunk(d *chunkDecoder, k int) error {
 
 // inChunk says which chunk the detail of an error is about.
 func inChunk(k int, err error) error {
-	if re, ok := err.(*RuleError); ok {
+	if re, ok := errors.AsType[*RuleError](err); ok {
 		c := *re
 		c.Detail = fmt.Sprintf("chunk %d: %s", k, re.Detail)
 		return &c

@@ -10,7 +10,7 @@ import (
 	"besa/internal/kernel"
 )
 
-// ErrInexact: a type that a tensor was to be expanded to does not hold its
+// ErrInexact says that a type that a tensor was to be expanded to does not hold its
 // values exactly.
 var ErrInexact = errors.New("not exact in that type")
 

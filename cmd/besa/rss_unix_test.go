@@ -10,5 +10,5 @@ func childrenRSS() int64 {
 	if syscall.Getrusage(syscall.RUSAGE_CHILDREN, &u) != nil {
 		return 0
 	}
-	return int64(u.Maxrss) * 1024
+	return int64(u.Maxrss) * 1024 //nolint:unconvert // an int32 on some systems
 }

@@ -154,7 +154,7 @@ func (r *reader) file(path string) (err error) {
 	var in io.Reader = bufio.NewReaderSize(f, 1<<20)
 	if zipped {
 		if in, err = gzip.NewReader(in); err != nil {
-			return fmt.Errorf("%w: it is no gzip file: %v", ErrText, err)
+			return fmt.Errorf("%w: it is no gzip file: %w", ErrText, err)
 		}
 	}
 	if strings.HasSuffix(name, ".json") || strings.HasSuffix(name, ".jsonl") {

@@ -44,7 +44,7 @@ func (r *reader) lines(in io.Reader) error {
 		}
 		var fields map[string]json.RawMessage
 		if err := json.Unmarshal(row, &fields); err != nil {
-			return fmt.Errorf("%w: line %d is no JSON object: %v", ErrText, line, err)
+			return fmt.Errorf("%w: line %d is no JSON object: %w", ErrText, line, err)
 		}
 		raw, ok := fields[r.Column]
 		if !ok {
@@ -67,7 +67,7 @@ func (r *reader) lines(in io.Reader) error {
 // unreadable tells a damaged file, which gzip complains about, from a failing disk.
 func unreadable(err error) error {
 	if damaged(err) {
-		return fmt.Errorf("%w: it is damaged: %v", ErrText, err)
+		return fmt.Errorf("%w: it is damaged: %w", ErrText, err)
 	}
 	return err
 }

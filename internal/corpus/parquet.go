@@ -25,7 +25,7 @@ func (r *reader) parquet(f *os.File) (err error) {
 	}()
 	file, err := parquet.OpenFile(f, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
-		return fmt.Errorf("%w: it is no Parquet file: %v", ErrText, err)
+		return fmt.Errorf("%w: it is no Parquet file: %w", ErrText, err)
 	}
 	column, err := r.column(file)
 	if err != nil {
@@ -69,7 +69,7 @@ func (r *reader) chunk(c parquet.ColumnChunk, row *int64) (err error) {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("%w: after row %d: %v", ErrText, *row, err)
+			return fmt.Errorf("%w: after row %d: %w", ErrText, *row, err)
 		}
 		if err := r.page(page.Values(), values, row); err != nil {
 			return err
@@ -98,7 +98,7 @@ func (r *reader) page(in parquet.ValueReader, values []parquet.Value, row *int64
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return fmt.Errorf("%w: after row %d: %v", ErrText, *row, err)
+			return fmt.Errorf("%w: after row %d: %w", ErrText, *row, err)
 		case n == 0:
 			return fmt.Errorf("%w: it is a damaged Parquet file: a page ends early after row %d", ErrText, *row)
 		}

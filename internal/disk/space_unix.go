@@ -15,7 +15,7 @@ func Free(dir string) (free int64, known bool) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return 0, false
 	}
-	return int64(s.Bavail) * int64(s.Bsize), true
+	return int64(s.Bavail) * int64(s.Bsize), true //nolint:unconvert // other types on other systems
 }
 
 // SameVolume tells whether two folders share their space.

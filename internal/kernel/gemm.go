@@ -5,6 +5,7 @@ import "fmt"
 // Form says which operand of a product is stored transposed.
 type Form int
 
+// The forms.
 const (
 	NT Form = iota // C = A·Bᵀ: A is m×k, B n×k
 	NN             // C = A·B:  A is m×k, B k×n

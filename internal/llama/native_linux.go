@@ -29,7 +29,7 @@ func namedPlugin() string {
 func installedPlugin() (string, error) {
 	path, err := native.Path()
 	if err != nil {
-		return "", nil // no cache folder, nothing installed
+		return "", nil //nolint:nilerr // no cache folder: nothing is installed
 	}
 	if _, err := native.BuiltFrom(path); errors.Is(err, os.ErrNotExist) {
 		return "", nil

@@ -136,7 +136,7 @@ func newReader(e *expansion) *reader {
 // Read implements [io.Reader].
 func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.ReadSeeker.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		r.err = err
 	}
 	return n, err

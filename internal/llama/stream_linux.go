@@ -140,7 +140,7 @@ func streamRead(id uintptr, buf *byte, size uintptr) uintptr {
 		return failed
 	}
 	n, err := r.Read(unsafe.Slice(buf, size))
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return failed
 	}
 	return uintptr(n)

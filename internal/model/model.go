@@ -90,7 +90,7 @@ func (m *Model) inspect() error {
 	if err := m.ropeFactors(); err != nil {
 		return err
 	}
-	if err := m.Config.Validate(); err != nil {
+	if err := m.Validate(); err != nil {
 		return err
 	}
 	if err := m.checkTensors(); err != nil {
