@@ -174,6 +174,13 @@ func (f *File) ReadFloats(t Tensor, dst []float32) (err error) {
 // stays valid and is read from the file again when needed.
 func (f *File) Release(t Tensor) { release(f.Data(t)) }
 
+// ReleaseHeader does the same for what comes before the tensor data.
+func (f *File) ReleaseHeader() {
+	for _, part := range f.Parts() {
+		release(part.data[:part.header.dataOffset])
+	}
+}
+
 // KVs returns the metadata in file order. The caller must not change the slice.
 func (f *File) KVs() []KV { return f.header.kvs }
 

@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
 # Memory and speed of besa serve on one model, with the native plugin and
 # without: resident memory beside weights and KV cache, tokens per second of one
-# request and of four at once.
+# request and of four at once. Then the memory of besa run, in a conversation
+# of one answer. CONTEXT 0 is each command's default.
 #
 #   scripts/bench-serve.sh BESA MODEL [TOKENS] [THREADS] [CONTEXT]
+#
+# Resident is what smaps says, of the system's libraries this process's share
+# (PSS); besa, llama.cpp and the model count in full, whoever else uses them.
 #
 # In: the besa binary, with the plugin installed (besa native install), and a
 # sparse GGUF. Out: a table. Needs curl.
 set -euo pipefail
-besa=$1 model=$2 tokens=${3:-64} threads=${4:-2} context=${5:-8192}
+besa=$1 model=$2 tokens=${3:-64} threads=${4:-2} context=${5:-0}
 dir=$(mktemp -d)
 server=
 cleanup() {
@@ -32,24 +36,50 @@ parallel() {
   awk -v n=$(($1 * tokens)) -v ns=$(($(date +%s%N) - began)) 'BEGIN { printf "%.1f", n / ns * 1e9 }'
 }
 
-file=$(stat -Lc %s "$model")
-printf '%-7s %12s %12s %12s %10s %12s %12s\n' native 'file MiB' 'KV MiB' 'PSS MiB' 'over both' '1 request/s' '4 requests/s'
-for native in on off; do
-  "$besa" serve "$model" --port 0 --native "$native" --parallel 4 -t "$threads" -c "$context" --verbose 2>"$dir/log" &
-  server=$!
-  until url=$(grep -o 'http://[0-9.:]*' "$dir/log"); do
+# resident PID: KiB.
+resident() {
+  awk '/^[0-9a-f]+-/ { want = $6 ~ "^/(usr/)?lib" ? "Pss:" : "Rss:" } $1 == want { kib += $2 } END { print kib }' "/proc/$1/smaps"
+}
+
+# cache: MiB of keys and values, from the log.
+cache() { grep -o 'KV buffer size = *[0-9.]*' "$dir/log" | grep -o '[0-9.]*$' | tail -1; }
+
+# row COMMAND NATIVE KIB [ONE FOUR]
+row() {
+  awk -v c="$1" -v n="$2" -v f="$(stat -Lc %s "$model")" -v kv="$(cache)" -v p="$3" -v a="${4:--}" -v b="${5:--}" 'BEGIN {
+    f /= 1048576; p /= 1024
+    printf "%-7s %-7s %9.1f %9.1f %12.1f %+9.1f%% %12s %12s\n", c, n, f, kv, p, (p / (f + kv) - 1) * 100, a, b }'
+}
+
+# until_log PATTERN: waits for a line of the log.
+until_log() {
+  until grep -qs "$1" "$dir/log"; do
     kill -0 "$server" 2>/dev/null || { tail -3 "$dir/log" >&2; exit 3; }
     sleep 0.1
   done
+}
+
+mkfifo "$dir/messages"
+printf '%-7s %-7s %9s %9s %12s %10s %12s %12s\n' command native 'file MiB' 'KV MiB' 'resident MiB' 'over both' '1 request/s' '4 requests/s'
+for native in on off; do
+  "$besa" serve "$model" --port 0 --native "$native" --parallel 4 -t "$threads" -c "$context" --verbose 2>"$dir/log" &
+  server=$!
+  until_log 'http://[0-9]'
+  url=$(grep -o 'http://[0-9.:]*' "$dir/log")
   ask 8
-  kv=$(grep -o 'KV buffer size = *[0-9.]*' "$dir/log" | grep -o '[0-9.]*$' | tail -1)
   one=$(parallel 1)
   four=$(parallel 4)
-  pss=$(awk '/^Pss:/ { print $2 }' "/proc/$server/smaps_rollup")
-  awk -v n="$native" -v f="$file" -v kv="$kv" -v p="$pss" -v a="$one" -v b="$four" 'BEGIN {
-    f /= 1048576; p /= 1024
-    printf "%-7s %12.1f %12.1f %12.1f %+9.1f%% %12s %12s\n", n, f, kv, p, (p / (f + kv) - 1) * 100, a, b }'
+  row serve "$native" "$(resident "$server")" "$one" "$four"
   kill "$server"
+  wait "$server" || true
+  "$besa" run "$model" --native "$native" --conversation --chat-template chatml --ignore-eos -n "$tokens" -t "$threads" -c "$context" --verbose \
+    <"$dir/messages" >"$dir/answer" 2>"$dir/log" &
+  server=$!
+  exec 3>"$dir/messages"
+  echo 'What is a sparse matrix?' >&3
+  until_log '; seed [0-9]'
+  row run "$native" "$(resident "$server")"
+  exec 3>&-
   wait "$server" || true
   server=
 done

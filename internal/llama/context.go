@@ -35,9 +35,10 @@ type Context struct {
 	handle yzma.Context
 	memory yzma.Memory
 	batch  yzma.Batch
-	rows   int // wanted of the batch, or of the last one decoded
-	size   int // tokens the batch holds
-	length int // tokens per sequence
+	rows   int  // wanted of the batch, or of the last one decoded
+	size   int  // tokens the batch holds
+	length int  // tokens per sequence
+	warm   bool // has decoded
 }
 
 // ErrContextFull means that the cache has no room for a batch.
@@ -120,6 +121,10 @@ func (c *Context) Decode() error {
 	c.batch.NTokens = 0
 	switch {
 	case err == nil && code == 0:
+		if !c.warm { // what starting and loading took is not needed any more
+			c.warm = true
+			settle()
+		}
 		return nil
 	case err == nil && code == 1:
 		err = ErrContextFull

@@ -37,6 +37,7 @@ func openLibrary(dir string, n Native) error {
 	if err != nil {
 		return err
 	}
+	tidyC()
 	if err := yzma.Load(dir); err != nil {
 		return fmt.Errorf("%w: load llama.cpp from %s: %w (besa needs libllama 0.5.0 or a release close to it)", ErrNoLibrary, dir, err)
 	}

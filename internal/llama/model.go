@@ -92,10 +92,16 @@ func (m *Model) read(ctx context.Context, sparse bool, progress func(done, total
 		return err
 	}
 	m.native = library.plugin.sparse() - before
-	// Checking and reading took memory that running does not need.
+	settle()
+	return nil
+}
+
+// settle gives back the memory that starting and loading took and running does
+// not need.
+func settle() {
 	debug.FreeOSMemory()
 	trimC()
-	return nil
+	dropPrograms()
 }
 
 func (m *Model) loadFile() (err error) {

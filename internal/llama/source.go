@@ -53,7 +53,10 @@ func (m *Model) loadSparse(ctx context.Context, progress func(done, total int64)
 		return err
 	}
 	m.source.dense = newExpansion(f)
-	defer func() { m.source.dense = nil }() // llama.cpp has read it
+	defer func() { // llama.cpp has read it
+		m.source.dense = nil
+		f.GGUF().ReleaseHeader()
+	}()
 	if plugin := library.plugin; plugin != nil {
 		err := m.loadOffered(plugin)
 		if !errors.Is(err, errNotTaken) {

@@ -2,5 +2,10 @@
 
 package llama
 
-// trimC does nothing: other systems' C libraries have no call for it.
+// Nothing of this is known of other systems' C libraries.
+
+func tidyC() {}
+
 func trimC() {}
+
+func dropPrograms() {}

@@ -1,0 +1,40 @@
+package llama
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// residentProgram returns how much of the test's own program is in memory, KiB.
+func residentProgram(t *testing.T) (kib int) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for m := range mappings {
+		if strings.HasSuffix(m.line, exe) && m.mode == "r-xp" {
+			kib += m.resident
+		}
+	}
+	return kib
+}
+
+// The program goes on with its pages dropped, constants and code alike, and
+// has fewer of them afterwards than when all were touched.
+func TestDropPrograms(t *testing.T) {
+	for m := range mappings {
+		if m.clean() && strings.HasSuffix(m.line, ".test") {
+			m.advise(unix.MADV_POPULATE_READ)
+		}
+	}
+	before := residentProgram(t)
+	dropPrograms()
+	after := residentProgram(t)
+	if before == 0 || after > before/2 {
+		t.Errorf("%d KiB of the program's code in memory, %d before", after, before)
+	}
+}
