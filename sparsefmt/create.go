@@ -196,11 +196,11 @@ func (p *plan) denseSums(ctx context.Context) ([]uint64, error) {
 	for i := range p.parts {
 		part := &p.parts[i]
 		if part.how == storeCopy {
-			data := p.src.Data(part.source)
-			if uint64(len(data)) != part.source.Bytes {
-				return nil, fmt.Errorf("%s: tensor %q: %d bytes of data, want %d", p.src.Path(), part.source.Name, len(data), part.source.Bytes)
-			}
 			err := gguf.GuardFault(func() (err error) {
+				data := p.src.Data(part.source) // which may have to make it
+				if uint64(len(data)) != part.source.Bytes {
+					return fmt.Errorf("tensor %q: %d bytes of data, want %d", part.source.Name, len(data), part.source.Bytes)
+				}
 				part.sum, err = hashBytes(ctx, data)
 				return err
 			})

@@ -3,8 +3,8 @@ package sparsefmt
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 
-	"besa/gguf"
 	"besa/internal/kernel"
 )
 
@@ -32,19 +32,20 @@ func (r *Reader) ExpandRows(r0, r1 int, dst []byte) error {
 	if err := checkRange(r0, r1, r.rows, size, len(dst)); err != nil {
 		return err
 	}
-	var groups *asymGroups
-	if r.zeros {
-		groups = new(asymGroups)
-	}
+	groups := idleGroups.Get().(*asymGroups)
+	defer idleGroups.Put(groups)
 	for row := r0; row < r1; {
 		v, err := r.tile(row / TileRows)
 		if err != nil {
 			return err
 		}
-		for i := row % TileRows; i < v.rows && row < r1; i++ {
-			if err := r.expandRow(&v, row, dst[:size], groups); err != nil {
+		if r.zeros {
+			if err := r.prepare(groups, &v, row/TileRows); err != nil {
 				return err
 			}
+		}
+		for i := row % TileRows; i < v.rows && row < r1; i++ {
+			r.expandRow(&v, row, dst[:size], groups)
 			dst, row = dst[size:], row+1
 		}
 	}
@@ -62,8 +63,8 @@ func checkRange(r0, r1, rows, rowBytes, given int) error {
 	return nil
 }
 
-// expandRow writes a row, which is in tile v; groups is there for CodingQ4Asym.
-func (r *Reader) expandRow(v *tile, row int, dst []byte, groups *asymGroups) error {
+// expandRow writes a row, which is in tile v; groups is the tile's.
+func (r *Reader) expandRow(v *tile, row int, dst []byte, groups *asymGroups) {
 	i := row % TileRows
 	var k kernel.Nibbles
 	k.Mask, k.Stream, k.Ahead = r.rowMask(v, i), v.stream[max(1, r.width)*v.at[i]:], r.ahead(row)
@@ -72,13 +73,13 @@ func (r *Reader) expandRow(v *tile, row int, dst []byte, groups *asymGroups) err
 	case CodingQ4Sym:
 		k.Q40(dst, r.rowScales(v, i))
 	case CodingQ4Asym:
-		return r.expandAsym(v, row, &k, dst, groups)
+		at := r.slot(v.halves, i) * r.groups
+		k.Q41(dst, groups.heads[at:at+r.groups], groups.zeros[at:at+r.groups])
 	case CodingQ8Sym:
 		k.Q80(dst, r.rowScales(v, i), k.Group)
 	default:
 		k.Values(dst)
 	}
-	return nil
 }
 
 // ahead is a row's share of the tile behind its own, which is read next.
@@ -91,61 +92,46 @@ func (r *Reader) ahead(row int) []byte {
 	return r.blob[start+size*i/TileRows : start+size*(i+1)/TileRows]
 }
 
-// asymGroups are groups of a row that are prepared at a time: in all group
-// sizes they are whole mask words.
+// asymGroups is what Q4_1 has for the groups of a tile, in slot order.
 type asymGroups struct {
-	heads [64]uint32
-	zeros [64]uint8
+	heads []uint32
+	zeros []uint8
 }
 
-// expandAsym writes a row of Q4_1 blocks.
-func (r *Reader) expandAsym(v *tile, row int, n *kernel.Nibbles, dst []byte, g *asymGroups) error {
-	i, scales := row%TileRows, r.rowScales(v, row%TileRows)
-	first := r.slot(v.halves, i) * r.groups
-	for k := 0; k < r.groups; k += len(g.zeros) {
-		groups := min(len(g.zeros), r.groups-k)
-		heads, zeros := g.heads[:groups], g.zeros[:groups]
-		unpackNibbles(zeros, v.zeros, first+k)
-		if !kernel.Minima(heads, scales[2*k:2*(k+groups)], zeros) {
-			return r.inexactZero(v, row)
-		}
-		weights := min(groups*r.geometry.group, r.cols-k*r.geometry.group)
-		part, mask := *n, ceilDiv(weights, maskBits)*8
-		part.Mask, part.Ahead = n.Mask[:mask], n.Ahead[len(n.Ahead)*k/r.groups:len(n.Ahead)*(k+groups)/r.groups]
-		size := weights / quantBlock * gguf.Q4_1.BlockBytes()
-		part.Q41(dst[:size], heads, zeros)
-		if dst = dst[size:]; len(dst) == 0 {
-			break
-		}
-		n.Mask, n.Stream = n.Mask[mask:], n.Stream[kernel.Survivors(n.Mask[:mask]):]
+// idleGroups saves the garbage of a tile's groups for every few rows.
+var idleGroups = sync.Pool{New: func() any { return new(asymGroups) }}
+
+// prepare fills g for tile t. An inexact zero in any of its rows is an error.
+func (r *Reader) prepare(g *asymGroups, v *tile, t int) error {
+	zeros := resize(&g.zeros, r.groups*v.rows)
+	if len(g.heads) < len(zeros) {
+		g.heads = make([]uint32, len(zeros))
 	}
-	return nil
+	unpackNibbles(zeros, v.zeros)
+	if kernel.Minima(g.heads[:len(zeros)], v.scales, zeros) {
+		return nil
+	}
+	for i := range v.rows {
+		for k := range r.groups {
+			scale, zero := r.group(v, i, k)
+			if _, ok := kernel.Minimum(scale, zero); !ok {
+				return broken(RuleZeroExact, "row %d group %d: scale %#04x, zero code %d", t*TileRows+i, k, scale, zero)
+			}
+		}
+	}
+	return nil // not reached
 }
 
-// unpackNibbles writes nibbles of src, low ones first, from number first on.
-func unpackNibbles(dst, src []byte, first int) {
-	src = src[first/2:]
-	shift := first % 2 * 4
-	for ; len(dst) >= 8 && len(src) >= 8; dst, src = dst[8:], src[4:] {
-		x := binary.LittleEndian.Uint64(src) >> shift & 0xffffffff
+// unpackNibbles writes the nibbles of src, low ones first.
+func unpackNibbles(dst, src []byte) {
+	for ; len(dst) >= 8; dst, src = dst[8:], src[4:] {
+		x := uint64(binary.LittleEndian.Uint32(src))
 		x = (x | x<<16) & 0x0000ffff0000ffff
 		x = (x | x<<8) & 0x00ff00ff00ff00ff
 		x = (x | x<<4) & 0x0f0f0f0f0f0f0f0f
 		binary.LittleEndian.PutUint64(dst, x)
 	}
 	for j := range dst {
-		at := first%2 + j
-		dst[j] = src[at/2] >> (4 * (at % 2)) & 15
+		dst[j] = src[j/2] >> (4 * (j % 2)) & 15
 	}
-}
-
-// inexactZero says which group of a row breaks rule R17.
-func (r *Reader) inexactZero(v *tile, row int) error {
-	for k := range r.groups {
-		scale, zero := r.group(v, row%TileRows, k)
-		if _, ok := kernel.Minimum(scale, zero); !ok {
-			return broken(RuleZeroExact, "row %d group %d: scale %#04x, zero code %d", row, k, scale, zero)
-		}
-	}
-	return nil // not reached
 }
