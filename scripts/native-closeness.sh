@@ -5,8 +5,9 @@
 #
 #   scripts/native-closeness.sh MODEL.gguf TEXT [WINDOWS] [PLUGIN.so]
 #
-# Rows: stock without repacking, the yardstick; the plugin's prefill; the
-# plugin's generation, whose kernels take up to 4 tokens (micro-batches of 4).
+# Rows: stock without repacking, the yardstick; stock in micro-batches of 4, which
+# other operations than products compute in another way, too; the plugin's prefill;
+# the plugin's generation, whose kernels take up to 4 tokens (micro-batches of 4).
 # Needs scripts/fetch-assets.sh --tools and make native. Stock's logits take
 # 25 MB per window while it runs.
 set -euo pipefail
@@ -41,5 +42,6 @@ stock=$(grep -o "\[$windows\][0-9.]*" "$work/log" | sed 's/.*\]//')
 echo "| $windows windows | KL divergence | perplexity against stock |"
 echo "| --- | ---: | ---: |"
 row "stock, --no-repack" "" --no-repack
+row "stock, 4 tokens at a time" "" -ub 4
 row "plugin, prefill" "$plugin"
 row "plugin, 4 tokens at a time" "$plugin" -ub 4
