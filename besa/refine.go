@@ -159,15 +159,16 @@ type tuner struct {
 	grads *decoder.Gradients[float32]
 	dout  kernel.Mat[float32]
 	moved []moved
-	best  [][]float32
 	ranks [decoder.NumLinears]*Ranking // of the best state
 	gains [2][]float32                 // gradients of the norms' gains; nil where they stay
 }
 
-// moved are parameters of one kind, whose steps start from lr.
+// moved are parameters of one kind, their first step, and their values in the
+// best state.
 type moved struct {
 	*adam
 	start float64
+	best  [][]float32
 }
 
 func newTuner(s *session) *tuner {
@@ -198,10 +199,11 @@ func (t *tuner) move(lr float64, params ...param) {
 	if len(params) == 0 {
 		return
 	}
-	t.moved = append(t.moved, moved{newAdam(t.pool, lr, params...), lr})
+	m := moved{adam: newAdam(t.pool, lr, params...), start: lr}
 	for _, p := range params {
-		t.best = append(t.best, make([]float32, len(p.value)))
+		m.best = append(m.best, make([]float32, len(p.value)))
 	}
+	t.moved = append(t.moved, m)
 }
 
 // meanAbs is the size of a norm's gains, which their steps are in proportion to.
@@ -289,24 +291,20 @@ func (t *tuner) evaluate(ctx context.Context, first int) (float64, error) {
 	return sum / float64(t.In.Len()-first), nil
 }
 
-// params lists all that moves, in the order of best.
-func (t *tuner) params() (all []param) {
-	for _, m := range t.moved {
-		all = append(all, m.params...)
-	}
-	return all
-}
-
 func (t *tuner) save() {
-	for i, p := range t.params() {
-		copy(t.best[i], p.value)
+	for _, m := range t.moved {
+		for i, p := range m.params {
+			copy(m.best[i], p.value)
+		}
 	}
 	t.ranks = t.rank
 }
 
 func (t *tuner) restore() {
-	for i, p := range t.params() {
-		copy(p.value, t.best[i])
+	for _, m := range t.moved {
+		for i, p := range m.params {
+			copy(p.value, m.best[i])
+		}
 	}
 	t.rank = t.ranks
 }

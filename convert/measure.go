@@ -50,9 +50,7 @@ func (r *runner) measure(ctx context.Context) (s speeds, err error) {
 	}
 	o := besa.DefaultOptions()
 	o.Grid, o.Group, o.ClipLR, o.Step = r.Method.Grid, r.Method.Group, r.Method.ClipLR, r.Method.Step
-	o.Refine = r.Method.Refine
-	o.Refine.Solve, o.Refine.Passes, o.Refine.Remask, o.Refine.Norms = besa.SolveNone, 0, false, false
-	o.Refine.Along = o.Refine.Along || r.Method.Refine.Passes > 0 // weights move in either
+	o.Refine.Along = r.Method.Refine.Along || r.Method.Refine.Passes > 0 // weights move in either
 	window := func() besa.Windows { return &memoryWindows{1, tokens, c.Hidden, slices.Clone(x.Data)} }
 	l, err := besa.NewLearning(ctx, besa.Job{Engine: eng, Block: block, In: window(), Ref: window(), Dense: window()}, o)
 	if err != nil {

@@ -1,9 +1,7 @@
 package convert
 
 import (
-	"encoding/binary"
 	"fmt"
-	"math"
 
 	"besa/besa"
 	"besa/gguf"
@@ -49,10 +47,8 @@ func (s tuned) Data(t gguf.Tensor) []byte {
 	if g == nil {
 		return s.Source.Data(t)
 	}
-	data := make([]byte, 0, 4*len(g))
-	for _, v := range g {
-		data = binary.LittleEndian.AppendUint32(data, math.Float32bits(v))
-	}
+	data := make([]byte, 4*len(g))
+	_ = gguf.Quantize(gguf.F32, data, g) // lengths fit: it cannot fail
 	return data
 }
 

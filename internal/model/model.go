@@ -158,13 +158,15 @@ func TensorName(block int, l decoder.Linear) string {
 }
 
 // AttnNormName is the name of the gains in front of a block's attention.
-func AttnNormName(block int) string { return fmt.Sprintf("blk.%d.attn_norm.weight", block) }
+func AttnNormName(block int) string { return fmt.Sprintf("blk.%d.%s", block, attnNorm) }
 
 // FFNNormName is the name of the gains in front of a block's feed-forward network.
-func FFNNormName(block int) string { return fmt.Sprintf("blk.%d.ffn_norm.weight", block) }
+func FFNNormName(block int) string { return fmt.Sprintf("blk.%d.%s", block, ffnNorm) }
 
 const (
 	embedding  = "token_embd.weight"
+	attnNorm   = "attn_norm.weight" // behind the block's number
+	ffnNorm    = "ffn_norm.weight"
 	outputNorm = "output_norm.weight"
 	output     = "output.weight"
 )
@@ -217,8 +219,8 @@ type vector struct {
 // vectors lists the one-dimensional tensors of a block.
 func (m *Model) vectors() map[string]vector {
 	return map[string]vector{
-		"attn_norm.weight":   {m.Hidden, false},
-		"ffn_norm.weight":    {m.Hidden, false},
+		attnNorm:             {m.Hidden, false},
+		ffnNorm:              {m.Hidden, false},
 		"attn_q.bias":        {m.QDim(), true},
 		"attn_k.bias":        {m.KVDim(), true},
 		"attn_v.bias":        {m.KVDim(), true},
@@ -285,7 +287,7 @@ func (m *Model) Block(i int) (*decoder.Block[float32], error) {
 		}
 	}
 	for suffix, dst := range map[string]*[]float32{
-		"attn_norm.weight": &b.AttnNorm, "ffn_norm.weight": &b.FFNNorm,
+		attnNorm: &b.AttnNorm, ffnNorm: &b.FFNNorm,
 		"attn_q.bias": &b.Bias[decoder.Q], "attn_k.bias": &b.Bias[decoder.K], "attn_v.bias": &b.Bias[decoder.V],
 		"attn_q_norm.weight": &b.QNorm, "attn_k_norm.weight": &b.KNorm,
 	} {
