@@ -2,9 +2,7 @@ package ablate
 
 import (
 	"context"
-	"encoding/xml"
 	"errors"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -190,14 +188,7 @@ func TestReport(t *testing.T) {
 		if !strings.Contains(svg, "<svg") || !strings.Contains(svg, "perplexity") {
 			t.Errorf("%s is no plot", name)
 		}
-		d := xml.NewDecoder(strings.NewReader(svg))
-		for {
-			if _, err := d.Token(); errors.Is(err, io.EOF) {
-				break
-			} else if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-		}
+		checkXML(t, name, svg)
 	}
 	again, err := Run(t.Context(), o)
 	if err != nil {
