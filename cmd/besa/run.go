@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -107,7 +108,7 @@ func (o *runOptions) run(ctx context.Context, std streams, path string, prompted
 	if length == 0 {
 		length = min(m.TrainedContext(), defaultContext)
 	}
-	e, err := generate.New(m, generate.Options{Context: length, Parallel: 1, Threads: o.threads})
+	e, err := generate.New(m, generate.Options{Context: length, Parallel: 1, UBatch: o.ubatch, Threads: o.threads})
 	if err != nil {
 		return err
 	}
@@ -175,9 +176,9 @@ func (r *runner) generate(ctx context.Context, text string, control bool) (strin
 		return "", generate.Result{}, err
 	}
 	req := generate.Request{Prompt: ids, MaxTokens: r.o.maxTokens(), Sampling: r.o.Sampling, Stop: r.o.stop, Logprobs: -1}
-	answer := ""
+	var answer strings.Builder
 	result, err := r.engine.Generate(ctx, req, func(c generate.Chunk) error {
-		answer += c.Text
+		answer.WriteString(c.Text)
 		if r.o.json {
 			return nil
 		}
@@ -187,7 +188,7 @@ func (r *runner) generate(ctx context.Context, text string, control bool) (strin
 	if result.ContextFull && !r.o.quiet {
 		fmt.Fprintf(r.std.err, "\nthe context of %d tokens is full; --ctx-size makes a larger one\n", r.engine.Context())
 	}
-	return answer, result, err
+	return answer.String(), result, err
 }
 
 // timing writes the line for people.

@@ -113,7 +113,7 @@ func (o *serveOptions) run(ctx context.Context, std streams, path string) error 
 	if o.context == 0 {
 		length = min(m.TrainedContext(), defaultShared/o.parallel)
 	}
-	e, err := generate.New(m, generate.Options{Context: length, Parallel: o.parallel, Queue: o.queue, Threads: o.threads})
+	e, err := generate.New(m, generate.Options{Context: length, Parallel: o.parallel, Queue: o.queue, UBatch: o.ubatch, Threads: o.threads})
 	if err != nil {
 		return err
 	}

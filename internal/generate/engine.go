@@ -15,6 +15,7 @@ type Options struct {
 	Context  int // tokens of each sequence
 	Parallel int // sequences at once
 	Queue    int // requests that may wait for a sequence
+	UBatch   int // tokens of prompts to evaluate at once; 0: llama.cpp's default
 	Threads  int // 0: one per processor
 }
 
@@ -48,7 +49,7 @@ type job struct {
 func New(m *llama.Model, o Options) (*Engine, error) {
 	c, err := m.NewContext(llama.ContextOptions{
 		Tokens: o.Context, Sequences: o.Parallel, Outputs: o.Parallel, Threads: o.Threads,
-		Batch: max(llama.UBatchTokens, o.Parallel),
+		Batch: max(llama.UBatchTokens, o.Parallel), UBatch: o.UBatch,
 	})
 	if err != nil {
 		return nil, err

@@ -9,7 +9,7 @@ import (
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 )
 
-// UBatchTokens is llama.cpp's physical batch: more tokens than that at once
+// UBatchTokens is llama.cpp's own physical batch: more tokens than that at once
 // change nothing in the arithmetic.
 const UBatchTokens = 512
 
@@ -18,6 +18,7 @@ type ContextOptions struct {
 	Tokens    int // per sequence
 	Sequences int // at least 1
 	Batch     int // most tokens per Decode; 0: UBatchTokens
+	UBatch    int // most tokens at once of those; 0: UBatchTokens
 	Outputs   int // most rows of logits per Decode; 0: as many as tokens
 	Threads   int // 0: one per processor
 
@@ -55,6 +56,9 @@ func (m *Model) NewContext(o ContextOptions) (*Context, error) {
 	if o.Batch <= 0 {
 		o.Batch = UBatchTokens
 	}
+	if o.UBatch <= 0 {
+		o.UBatch = UBatchTokens
+	}
 	if o.Threads <= 0 {
 		o.Threads = runtime.NumCPU()
 	}
@@ -62,7 +66,7 @@ func (m *Model) NewContext(o ContextOptions) (*Context, error) {
 	params := yzma.ContextDefaultParams()
 	params.NCtx = uint32(o.Sequences * o.Tokens)
 	params.NBatch = uint32(o.Batch)
-	params.NUbatch = UBatchTokens
+	params.NUbatch = uint32(min(o.UBatch, o.Batch))
 	params.NSeqMax = uint32(o.Sequences)
 	params.NOutputsMax = uint32(max(o.Outputs, 0))
 	params.NThreads, params.NThreadsBatch = threads, threads

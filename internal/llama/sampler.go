@@ -93,19 +93,13 @@ func (m *Model) NewSampler(s Sampling) (*Sampler, error) {
 // banned lists the tokens that must not be chosen: those the model suppresses,
 // and with ignoreEOS those that end a text.
 func (m *Model) banned(ignoreEOS bool) []yzma.LogitBias {
-	var banned []yzma.LogitBias
-	ban := func(id yzma.Token) {
-		banned = append(banned, yzma.LogitBias{Token: id, Bias: float32(math.Inf(-1))})
-	}
-	for _, id := range yzma.VocabGetSuppressTokens(m.vocab) {
-		ban(id)
-	}
+	ids := m.vocab.suppressed()
 	if ignoreEOS {
-		for id := range yzma.Token(m.tokens) {
-			if yzma.VocabIsEOG(m.vocab, id) {
-				ban(id)
-			}
-		}
+		ids = append(ids, m.vocab.endings()...)
+	}
+	banned := make([]yzma.LogitBias, len(ids))
+	for i, id := range ids {
+		banned[i] = yzma.LogitBias{Token: yzma.Token(id), Bias: float32(math.Inf(-1))}
 	}
 	return banned
 }

@@ -98,8 +98,7 @@ func (m *Model) loadOffered(plugin *plugin) error {
 // loadExpanded hands the expansion to llama.cpp. Mapping is off, since there is
 // no file to map, and extra buffer types stay on: the native plugin is one.
 func (m *Model) loadExpanded() error {
-	params := yzma.ModelDefaultParams()
-	params.SetCPUOnly()
+	params := m.params()
 	params.LoadMode = yzma.LoadModeNone
 	handle, err := m.source.load(params)
 	if err != nil {

@@ -1,9 +1,11 @@
 package llama
 
 import (
+	"bufio"
+	"bytes"
 	"fmt"
 	"os"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 
@@ -23,11 +25,16 @@ func cFunction(name string) uintptr {
 
 // tidyC has glibc keep large pieces apart from small ones, so that they go back
 // to the system when they are freed. By itself it does so only until the first
-// of them is freed.
+// of them is freed. And it has all threads share one heap: llama.cpp's allocate
+// next to nothing, and Go's come and go.
 func tidyC() {
-	const mmapThreshold = ^uintptr(3 - 1) // -3, M_MMAP_THRESHOLD of mallopt(3)
+	const ( // of mallopt(3)
+		mmapThreshold = ^uintptr(3 - 1) // M_MMAP_THRESHOLD, -3
+		arenaMax      = ^uintptr(8 - 1) // M_ARENA_MAX, -8
+	)
 	if option := cFunction("mallopt"); option != 0 {
 		_, _, _ = purego.SyscallN(option, mmapThreshold, 128<<10)
+		_, _, _ = purego.SyscallN(option, arenaMax, 1)
 	}
 }
 
@@ -42,7 +49,7 @@ func trimC() {
 
 // mapping is a part of the address space, as /proc/self/smaps describes it.
 type mapping struct {
-	line       string // its first: addresses, mode, …, path
+	path       string // of the file; "" or in brackets: none
 	mode       string
 	start, end uintptr
 	resident   int // KiB
@@ -51,36 +58,52 @@ type mapping struct {
 
 // clean tells whether the mapping is of a file, cannot be written and never was.
 func (m mapping) clean() bool {
-	return strings.Contains(m.line, "/") && (m.mode == "r-xp" || m.mode == "r--p") && m.anonymous == 0
+	return strings.HasPrefix(m.path, "/") && (m.mode == "r-xp" || m.mode == "r--p") && m.anonymous == 0
 }
 
 func (m mapping) advise(advice int) {
 	_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.start, m.end-m.start, uintptr(advice))
 }
 
-// mappings are the process's.
+// mappings are the process's. Reading them leaves little garbage: a collection
+// right after dropPrograms would bring back what it has dropped.
 func mappings(yield func(mapping) bool) {
-	text, err := os.ReadFile("/proc/self/smaps")
+	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return
 	}
+	defer f.Close()
 	var m mapping
-	for line := range strings.Lines(string(text)) {
-		f := strings.Fields(line)
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		line := lines.Bytes()
+		key, value, named := bytes.Cut(line, []byte(":"))
 		switch {
-		case f[0] == "Rss:":
-			m.resident, _ = strconv.Atoi(f[1])
-		case f[0] == "Anonymous:":
-			m.anonymous, _ = strconv.Atoi(f[1])
-		case f[0] == "VmFlags:": // the last line
+		case named && string(key) == "Rss":
+			m.resident = kibibytes(value)
+		case named && string(key) == "Anonymous":
+			m.anonymous = kibibytes(value)
+		case named && string(key) == "VmFlags": // the last line
 			if !yield(m) {
 				return
 			}
-		case !strings.HasSuffix(f[0], ":"):
-			m = mapping{line: strings.TrimSpace(line), mode: f[1]}
-			_, _ = fmt.Sscanf(f[0], "%x-%x", &m.start, &m.end)
+		case len(line) > 0 && (line[0] < 'A' || line[0] > 'Z'): // the first: addresses in lower case
+			m = mapping{}
+			if f := strings.Fields(string(line)); len(f) >= 5 {
+				_, _ = fmt.Sscanf(f[0], "%x-%x", &m.start, &m.end)
+				m.mode, m.path = f[1], strings.Join(f[5:], " ")
+			}
 		}
 	}
+}
+
+// kibibytes reads a value such as "  128 kB".
+func kibibytes(value []byte) (n int) {
+	for _, c := range value {
+		if c >= '0' && c <= '9' {
+			n = 10*n + int(c-'0')
+		}
+	}
+	return n
 }
 
 // dropPrograms takes the pages of programs and libraries out of the process.
@@ -88,7 +111,7 @@ func mappings(yield func(mapping) bool) {
 // from the file, which the system keeps cached. Only pages that are still the
 // file's go: none of a mapping that may be written, or has been (relocations).
 func dropPrograms() {
-	for m := range mappings {
+	for _, m := range slices.Collect(mappings) { // in one go: looking for them uses them
 		if m.clean() {
 			m.advise(unix.MADV_DONTNEED)
 		}

@@ -7,17 +7,16 @@ import (
 )
 
 // bpe is a byte-level BPE vocabulary. Symbols are the strings that occur in the
-// merge list, numbered; a symbol need not be a token.
+// merge list. A symbol that is a token has its number; the others follow.
 type bpe struct {
 	vocab        *vocab
 	stages       []stage
 	ignoreMerges bool
 
-	bytes  [256]int32       // the symbol of each byte
-	ranks  map[uint64]int32 // the rank of each pair of symbols that merges
-	merges []merge          // by rank; lower ranks go first
-	tokens []int32          // the token of each symbol, or -1
-	spell  map[int32][]int32
+	bytes  [256]int32 // the symbol of each byte
+	merges []merge    // by rank; lower ranks go first
+	ranks  table      // of merges, by their pairs
+	spell  [][]int32  // of each symbol beyond the tokens, the tokens it becomes
 }
 
 // merge joins two neighbouring symbols.
@@ -25,7 +24,21 @@ type merge struct {
 	left, right, result int32
 }
 
-func pairKey(left, right int32) uint64 { return uint64(uint32(left))<<32 | uint64(uint32(right)) }
+// hashPair spreads neighbouring numbers over the high bits (Fibonacci hashing).
+func hashPair(left, right int32) uint64 {
+	h := uint64(uint32(left))<<32 | uint64(uint32(right))
+	return (h ^ h>>23) * 0x9E3779B97F4A7C15
+}
+
+// rank returns the place in the merge list of a pair of symbols.
+func (b *bpe) rank(left, right int32) (int32, bool) {
+	for r := range b.ranks.find(hashPair(left, right)) {
+		if m := b.merges[r]; m.left == left && m.right == right {
+			return r, true
+		}
+	}
+	return 0, false
+}
 
 func newBPE(m Metadata) (*Tokenizer, error) {
 	name, _ := m.String("tokenizer.ggml.pre")
@@ -41,7 +54,7 @@ func newBPE(m Metadata) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bpe{vocab: v, stages: pre.stages, ignoreMerges: pre.ignoreMerges, spell: map[int32][]int32{}}
+	b := &bpe{vocab: v, stages: pre.stages, ignoreMerges: pre.ignoreMerges}
 	if err := b.loadMerges(m); err != nil {
 		return nil, err
 	}
@@ -53,23 +66,26 @@ func (b *bpe) loadMerges(m Metadata) error {
 	if !ok {
 		return fmt.Errorf("%w: tokenizer.ggml.merges is missing or no list of strings", ErrMalformed)
 	}
-	if len(list) > math.MaxInt32/2 {
+	if len(list) > math.MaxInt32/4 { // each may bring three symbols
 		return fmt.Errorf("%w: %d merges", ErrMalformed, len(list))
 	}
-	symbols := make(map[string]int32, len(b.vocab.texts))
+	others := map[string]int32{}
 	symbol := func(text string) int32 {
-		id, ok := symbols[text]
+		if id, ok := b.vocab.id(text); ok {
+			return id
+		}
+		id, ok := others[text]
 		if !ok {
-			id = int32(len(symbols))
-			symbols[text] = id
-			b.addSymbol(id, text)
+			id = int32(b.vocab.len() + len(others))
+			others[text] = id
+			b.spell = append(b.spell, b.spelling(text))
 		}
 		return id
 	}
 	for c, cp := range alphabet {
 		b.bytes[c] = symbol(string(cp))
 	}
-	b.ranks = make(map[uint64]int32, len(list))
+	b.ranks = newTable(len(list))
 	b.merges = make([]merge, len(list))
 	for rank, text := range list {
 		// The separator is the first space that is not in front.
@@ -81,29 +97,25 @@ func (b *bpe) loadMerges(m Metadata) error {
 			return fmt.Errorf("%w: merge %d is %q, not two symbols", ErrMalformed, rank, text)
 		}
 		left, right := text[:cut+1], text[cut+2:]
-		b.merges[rank] = merge{symbol(left), symbol(right), symbol(left + right)}
-		key := pairKey(b.merges[rank].left, b.merges[rank].right)
-		if _, dup := b.ranks[key]; !dup {
-			b.ranks[key] = int32(rank)
+		m := merge{symbol(left), symbol(right), symbol(left + right)}
+		b.merges[rank] = m
+		if _, dup := b.rank(m.left, m.right); !dup {
+			b.ranks.insert(hashPair(m.left, m.right), int32(rank))
 		}
 	}
 	return nil
 }
 
-// addSymbol records which tokens a symbol becomes when no merge takes it: its
-// own, or else those of its bytes as they are stored, which beyond ASCII are no
-// tokens and vanish (llama.cpp does the same).
-func (b *bpe) addSymbol(symbol int32, text string) {
-	id, ok := b.vocab.ids[text]
-	if !ok {
-		id = -1
-		for i := range len(text) {
-			if t, ok := b.vocab.ids[text[i:i+1]]; ok {
-				b.spell[symbol] = append(b.spell[symbol], t)
-			}
+// spelling returns what a symbol that is no token becomes when no merge takes it:
+// the tokens of its bytes as they are stored, which beyond ASCII are no tokens and
+// vanish (llama.cpp does the same).
+func (b *bpe) spelling(text string) (ids []int32) {
+	for i := range len(text) {
+		if id, ok := b.vocab.id(text[i : i+1]); ok {
+			ids = append(ids, id)
 		}
 	}
-	b.tokens = append(b.tokens, id)
+	return ids
 }
 
 func (b *bpe) encode(dst []int32, text string, _ bool) ([]int32, error) {
@@ -147,7 +159,7 @@ func (b *bpe) encodeWord(dst []int32, text string, w *word) []int32 {
 		for i := range len(text) {
 			w.text = appendLoose(w.text, alphabet[text[i]])
 		}
-		if id, ok := b.vocab.ids[string(w.text)]; ok {
+		if id, ok := b.vocab.id(string(w.text)); ok {
 			return append(dst, id)
 		}
 	}
@@ -179,10 +191,10 @@ func (b *bpe) encodeWord(dst []int32, text string, w *word) []int32 {
 	}
 	for i := int32(0); i >= 0; i = w.nodes[i].next {
 		symbol := w.nodes[i].symbol
-		if id := b.tokens[symbol]; id >= 0 {
-			dst = append(dst, id)
+		if n := b.vocab.len(); int(symbol) < n {
+			dst = append(dst, symbol)
 		} else {
-			dst = append(dst, b.spell[symbol]...)
+			dst = append(dst, b.spell[int(symbol)-n]...)
 		}
 	}
 	return dst
@@ -191,13 +203,16 @@ func (b *bpe) encodeWord(dst []int32, text string, w *word) []int32 {
 // offer queues the merge of a node with the next, if the list has one.
 func (b *bpe) offer(w *word, left int32) {
 	node := &w.nodes[left]
-	if rank, ok := b.ranks[pairKey(node.symbol, w.nodes[node.next].symbol)]; ok {
+	if rank, ok := b.rank(node.symbol, w.nodes[node.next].symbol); ok {
 		w.queue.push(candidate(uint64(rank)<<32 | uint64(uint32(left))))
 	}
 }
 
 func (b *bpe) decode(dst []byte, id int32) []byte {
-	for _, cp := range b.vocab.texts[id] {
+	if c, ok := b.vocab.byteOf(id); ok {
+		return append(dst, c)
+	}
+	for _, cp := range b.vocab.text(id) {
 		if c, ok := alphabetBytes[cp]; ok {
 			dst = append(dst, c)
 		} else {

@@ -156,25 +156,10 @@ func TestGoldenSmolLM2(t *testing.T) {
 // TestAgainstLlamaCpp compares every text and mode with libllama, for one name
 // of each pre-tokenizer, or with -update for all.
 func TestAgainstLlamaCpp(t *testing.T) {
-	if err := llama.Load(assets.Path(t, assets.Llama)); err != nil {
-		t.Fatal(err)
-	}
-	llama.LogSet(llama.LogSilent())
-	llama.Init()
+	startLlama(t)
 	found := map[string]golden{}
 	compare := func(name, path string) {
-		tok, err := open(t, path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		params := llama.ModelDefaultParams()
-		params.VocabOnly = 1
-		model, err := llama.ModelLoadFromFile(path, params)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		defer func() { _ = llama.ModelFree(model) }()
-		vocab := llama.ModelGetVocab(model)
+		tok, vocab := openBoth(t, name, path)
 		ours := mustEncode(t, tok)
 		found[name] = digest(everything(t, func(text string, opts []Option) []int32 {
 			var want []int32
@@ -192,6 +177,7 @@ func TestAgainstLlamaCpp(t *testing.T) {
 		if got, want := tok.AddBOS(), llama.VocabGetAddBOS(vocab); got != want {
 			t.Errorf("%s: adds it: %v, want %v", name, got, want)
 		}
+		compareTokens(t, name, tok, vocab)
 	}
 	for name, m := range vocabularies(t, *update) {
 		compare(name, m.write(t))
@@ -208,11 +194,100 @@ func TestAgainstLlamaCpp(t *testing.T) {
 	}
 }
 
+// TestEndingsAgainstLlamaCpp compares what every token stands for in generated
+// text and whether it ends it, in vocabularies whose metadata or names say so in
+// every way.
+func TestEndingsAgainstLlamaCpp(t *testing.T) {
+	startLlama(t)
+	base := bpeVocab(t)
+	with := func(names []string, pairs ...any) metadata {
+		tokens := append(slices.Clone(base["tokenizer.ggml.tokens"].([]string)), names...)
+		types := append(slices.Clone(base["tokenizer.ggml.token_type"].([]int32)), slices.Repeat([]int32{1}, len(names))...)
+		return base.with("tokenizer.ggml.tokens", tokens, "tokenizer.ggml.token_type", types).with(pairs...)
+	}
+	first := uint32(len(base["tokenizer.ggml.tokens"].([]string)))
+	all := map[string]metadata{
+		"keys":       with([]string{"x0", "x1", "x2", "x3", "x4"}, "tokenizer.ggml.eot_token_id", first, "tokenizer.ggml.eom_token_id", first+1, "tokenizer.ggml.fim_pad_token_id", first+2, "tokenizer.ggml.fim_rep_token_id", first+3, "tokenizer.ggml.fim_sep_token_id", first+4),
+		"bad keys":   with([]string{"<|fim_pad|>"}, "tokenizer.ggml.eot_token_id", first+9, "tokenizer.ggml.fim_pad_token_id", first+9),
+		"qwen":       with([]string{"<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"}),
+		"granite":    with([]string{"<fim_pad>", "<reponame>", "<|end_of_text|>", "<fim_prefix>"}),
+		"harmony":    with([]string{"<|end|>", "<|return|>", "<|call|>", "<|start|>", "<|message|>", "<|channel|>", "<|constrain|>"}),
+		"solar":      with([]string{"<|end|>", "<|flush|>", "<|calls|>"}),
+		"phi":        with([]string{"<s>", "</s>", "<|end|>", "<|return|>"}, "general.name", "Phi-3"),
+		"end as eos": with([]string{"<|end|>", "<|return|>", "<|call|>"}, "tokenizer.ggml.eos_token_id", first),
+		"gemma":      with([]string{"</s>", "<|tool_response>", "<turn|>", "<eos>", "<end_of_turn>"}),
+		"kimi":       with([]string{"[EOT]", "[EOS]", "[PAD]", "</s>"}),
+		"suppressed": with([]string{"<|unused1|>"}, "tokenizer.ggml.suppress_tokens", []int32{3, 1, -1, 1 << 30}),
+		"no eos":     with(nil, "tokenizer.ggml.eos_token_id", nil),
+	}
+	for _, text := range endNames {
+		if !slices.Contains(base["tokenizer.ggml.tokens"].([]string), text) {
+			all["name "+text] = with([]string{text})
+		}
+	}
+	for name, m := range all {
+		tok, vocab := openBoth(t, name, m.write(t))
+		compareTokens(t, name, tok, vocab)
+	}
+}
+
+// startLlama loads libllama.
+func startLlama(t *testing.T) {
+	t.Helper()
+	if err := llama.Load(assets.Path(t, assets.Llama)); err != nil {
+		t.Fatal(err)
+	}
+	llama.LogSet(llama.LogSilent())
+	llama.Init()
+}
+
+// openBoth opens a vocabulary here and in libllama.
+func openBoth(t *testing.T, name, path string) (*Tokenizer, llama.Vocab) {
+	t.Helper()
+	tok, err := open(t, path)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	params := llama.ModelDefaultParams()
+	params.VocabOnly = 1
+	model, err := llama.ModelLoadFromFile(path, params)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	t.Cleanup(func() { _ = llama.ModelFree(model) })
+	return tok, llama.ModelGetVocab(model)
+}
+
+// compareTokens compares what generation wants to know of each token.
+func compareTokens(t *testing.T, name string, tok *Tokenizer, vocab llama.Vocab) {
+	t.Helper()
+	if n := int(llama.VocabNTokens(vocab)); tok.Vocab() != n {
+		t.Fatalf("%s: %d tokens, want %d", name, tok.Vocab(), n)
+	}
+	buf := make([]byte, 1024)
+	for id := range int32(tok.Vocab()) {
+		if got, want := tok.EndsGeneration(id), llama.VocabIsEOG(vocab, llama.Token(id)); got != want {
+			t.Errorf("%s: %s ends generation: %v, want %v", name, spell(tok, []int32{id}), got, want)
+		}
+		n := llama.TokenToPiece(vocab, llama.Token(id), buf, 0, false)
+		if got, want := string(tok.Piece(id)), string(buf[:max(n, 0)]); got != want && !strings.Contains(want, "[UNK_BYTE_") {
+			t.Errorf("%s: %s stands for %q, want %q", name, spell(tok, []int32{id}), got, want)
+		}
+	}
+	var want []int32
+	for _, id := range llama.VocabGetSuppressTokens(vocab) {
+		want = append(want, int32(id))
+	}
+	if got := tok.Suppressed(); !slices.Equal(got, want) {
+		t.Errorf("%s: suppresses %v, want %v", name, got, want)
+	}
+}
+
 // spell shows tokens so that a difference can be read.
 func spell(tok *Tokenizer, ids []int32) string {
 	var parts []string
 	for _, id := range ids {
-		parts = append(parts, fmt.Sprintf("%d:%q", id, tok.vocab.texts[id]))
+		parts = append(parts, fmt.Sprintf("%d:%q", id, tok.vocab.text(id)))
 	}
 	return strings.Join(parts, " ")
 }

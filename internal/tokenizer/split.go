@@ -18,7 +18,7 @@ func newRunes(cps []rune) runes {
 	table := classes()
 	t := runes{cps, make([]class, len(cps))}
 	for i, cp := range cps {
-		t.classes[i] = table[cp]
+		t.classes[i] = table.of(cp)
 	}
 	return t
 }

@@ -23,14 +23,14 @@ func newSPM(m Metadata) (*Tokenizer, error) {
 		return nil, err
 	}
 	s := &spm{vocab: v}
-	if s.scores, err = loadScores(m, len(v.texts)); err != nil {
+	if s.scores, err = loadScores(m, v.len()); err != nil {
 		return nil, err
 	}
 	for c := range s.bytes {
 		s.bytes[c] = -1
-		if id, ok := v.ids[fmt.Sprintf("<0x%02X>", c)]; ok {
+		if id, ok := v.id(fmt.Sprintf("<0x%02X>", c)); ok {
 			s.bytes[c] = id
-		} else if id, ok := v.ids[string([]byte{byte(c)})]; ok {
+		} else if id, ok := v.id(string([]byte{byte(c)})); ok {
 			s.bytes[c] = id
 		}
 	}
@@ -90,7 +90,7 @@ func (s *spm) encode(dst []int32, text string, afterSpecial bool) ([]int32, erro
 		if int(size) > s.vocab.maxLen {
 			return
 		}
-		if id, ok := s.vocab.ids[text[l.start:l.start+size]]; ok {
+		if id, ok := s.vocab.id(text[l.start : l.start+size]); ok {
 			queue.push(join{s.scores[id], left, right, size})
 		}
 	}
@@ -148,7 +148,7 @@ func split8(text string) []piece {
 
 // spell appends the token of a symbol, or those of its bytes.
 func (s *spm) spell(dst []int32, symbol string) ([]int32, error) {
-	if id, ok := s.vocab.ids[symbol]; ok {
+	if id, ok := s.vocab.id(symbol); ok {
 		return append(dst, id), nil
 	}
 	for i := range len(symbol) {
@@ -162,12 +162,8 @@ func (s *spm) spell(dst []int32, symbol string) ([]int32, error) {
 }
 
 func (s *spm) decode(dst []byte, id int32) []byte {
-	text := s.vocab.texts[id]
-	if s.vocab.attrs[id]&attrByte != 0 {
-		var c byte
-		if _, err := fmt.Sscanf(text, "<0x%02X>", &c); err == nil {
-			return append(dst, c)
-		}
+	if c, ok := s.vocab.byteOf(id); ok {
+		return append(dst, c)
 	}
-	return append(dst, strings.ReplaceAll(text, blank, " ")...)
+	return append(dst, strings.ReplaceAll(s.vocab.text(id), blank, " ")...)
 }

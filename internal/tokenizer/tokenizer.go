@@ -16,6 +16,7 @@ package tokenizer
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -83,7 +84,7 @@ func New(m Metadata) (*Tokenizer, error) {
 }
 
 // Vocab returns the number of tokens.
-func (t *Tokenizer) Vocab() int { return len(t.vocab.texts) }
+func (t *Tokenizer) Vocab() int { return t.vocab.len() }
 
 // BOS returns the beginning-of-sequence token; false when there is none.
 func (t *Tokenizer) BOS() (int32, bool) { return t.vocab.bos, t.vocab.bos >= 0 }
@@ -105,6 +106,33 @@ func (t *Tokenizer) Special() []int32 {
 
 // AddBOS tells whether the model wants its input to start with [Tokenizer.BOS].
 func (t *Tokenizer) AddBOS() bool { return t.vocab.addBOS }
+
+// EndsGeneration tells whether a token ends a text or a turn.
+func (t *Tokenizer) EndsGeneration(id int32) bool { return slices.Contains(t.vocab.endings, id) }
+
+// Endings returns the tokens that end a generation, in ascending order.
+func (t *Tokenizer) Endings() []int32 { return slices.Clone(t.vocab.endings) }
+
+// Suppressed returns the tokens that the metadata wants never to be generated.
+func (t *Tokenizer) Suppressed() []int32 { return slices.Clone(t.vocab.suppressed) }
+
+// Piece returns the bytes that a token stands for in generated text, which need
+// not be whole characters: none for control and unknown tokens, and outside the
+// vocabulary.
+func (t *Tokenizer) Piece(id int32) []byte {
+	if id < 0 || int(id) >= t.vocab.len() {
+		return nil
+	}
+	switch a := t.vocab.attrs[id]; {
+	case a&(attrUnknown|attrControl) != 0:
+		return nil
+	case a&attrUserDefined != 0:
+		return []byte(t.vocab.text(id))
+	case a&(attrNormal|attrByte) != 0:
+		return t.model.decode(nil, id)
+	}
+	return nil
+}
 
 // Encode returns the ids of text. Bytes that are not UTF-8 become U+FFFD in a
 // BPE vocabulary and byte tokens in a SentencePiece one, as in llama.cpp. It
@@ -147,11 +175,11 @@ func (t *Tokenizer) Encode(text string, opts ...Option) ([]int32, error) {
 func (t *Tokenizer) Decode(ids []int32) (string, error) {
 	var out []byte
 	for i, id := range ids {
-		if id < 0 || int(id) >= len(t.vocab.texts) {
-			return "", fmt.Errorf("token %d is outside the vocabulary of %d", id, len(t.vocab.texts))
+		if id < 0 || int(id) >= t.vocab.len() {
+			return "", fmt.Errorf("token %d is outside the vocabulary of %d", id, t.vocab.len())
 		}
 		if t.vocab.attrs[id]&attrSpecial != 0 {
-			out = append(out, t.vocab.texts[id]...)
+			out = append(out, t.vocab.text(id)...)
 			continue
 		}
 		out = t.model.decode(out, id)

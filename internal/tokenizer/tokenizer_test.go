@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"besa/internal/assets"
@@ -21,8 +22,12 @@ import (
 func TestClasses(t *testing.T) {
 	const want = "b943b6b965f7b0c8358a2e777f8886bd9329299e3dae9f989b175ca353f7fc53"
 	h := sha256.New()
-	for _, c := range classes() {
-		h.Write([]byte{byte(c)})
+	table := classes()
+	if len(table.pages) > 256 {
+		t.Errorf("%d pages, a byte numbers them", len(table.pages))
+	}
+	for cp := range rune(unicode.MaxRune + 1) {
+		h.Write([]byte{byte(table.of(cp))})
 	}
 	if got := fmt.Sprintf("%x", h.Sum(nil)); got != want {
 		t.Errorf("the classes hash to %s: Go's Unicode version no longer matches llama.cpp's", got)

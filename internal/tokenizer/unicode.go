@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"slices"
 	"sync"
 	"unicode"
 	"unicode/utf8"
@@ -18,11 +19,38 @@ const (
 	space                    // \s: White_Space
 )
 
-// classes holds the class of every code point. llama.cpp's table is of Unicode
-// 15.1, Go's of 15.0: the difference is spelled out. A test pins the whole
-// table, so that another Unicode version in Go cannot change token ids quietly.
-var classes = sync.OnceValue(func() []class {
-	table := make([]class, unicode.MaxRune+1)
+// classTable holds the class of every code point, in pages of 256 of which equal
+// ones are stored once: 60 KB instead of the megabyte of a flat table.
+type classTable struct {
+	page  [(unicode.MaxRune + 1) / 256]uint8
+	pages [][256]class
+}
+
+func (t *classTable) of(cp rune) class { return t.pages[t.page[cp>>8]][cp&0xFF] }
+
+// classes is the table. llama.cpp's is of Unicode 15.1, Go's of 15.0: the
+// difference is spelled out. A test pins all of it, so that another Unicode
+// version in Go cannot change token ids quietly.
+var classes = sync.OnceValue(func() *classTable {
+	t := &classTable{}
+	known := map[[256]class]uint8{}
+	for i := range t.page {
+		page := classPage(rune(i) << 8)
+		at, ok := known[page]
+		if !ok {
+			at = uint8(len(t.pages)) // the test shows that there are not more
+			known[page] = at
+			t.pages = append(t.pages, page)
+		}
+		t.page[i] = at
+	}
+	t.pages = slices.Clip(t.pages)
+	return t
+})
+
+// classPage returns the classes of the 256 code points from first on.
+func classPage(first rune) (page [256]class) {
+	last := first + 255
 	for _, c := range []struct {
 		ranges *unicode.RangeTable
 		class  class
@@ -30,25 +58,31 @@ var classes = sync.OnceValue(func() []class {
 		{unicode.L, letter}, {unicode.N, number}, {unicode.M, mark},
 		{unicode.P, punct}, {unicode.S, symbol}, {unicode.White_Space, space},
 	} {
-		for _, r := range c.ranges.R16 {
-			for cp := rune(r.Lo); cp <= rune(r.Hi); cp += rune(r.Stride) {
-				table[cp] |= c.class
+		add := func(low, high, stride rune) {
+			if low < first {
+				low += (first - low + stride - 1) / stride * stride
 			}
+			for cp := low; cp <= min(high, last); cp += stride {
+				page[cp-first] |= c.class
+			}
+		}
+		for _, r := range c.ranges.R16 {
+			add(rune(r.Lo), rune(r.Hi), rune(r.Stride))
 		}
 		for _, r := range c.ranges.R32 {
-			for cp := rune(r.Lo); cp <= rune(r.Hi); cp += rune(r.Stride) {
-				table[cp] |= c.class
-			}
+			add(rune(r.Lo), rune(r.Hi), rune(r.Stride))
 		}
 	}
-	for cp := 0x2EBF0; cp <= 0x2EE5D; cp++ { // CJK extension I
-		table[cp] = letter
+	for cp := max(first, 0x2EBF0); cp <= min(last, 0x2EE5D); cp++ { // CJK extension I
+		page[cp-first] = letter
 	}
-	for _, cp := range []int{0x2FFC, 0x2FFD, 0x2FFE, 0x2FFF, 0x31EF} { // ideographic description
-		table[cp] = symbol
+	for _, cp := range []rune{0x2FFC, 0x2FFD, 0x2FFE, 0x2FFF, 0x31EF} { // ideographic description
+		if cp >= first && cp <= last {
+			page[cp-first] = symbol
+		}
 	}
-	return table
-})
+	return page
+}
 
 // decode returns the code points of s, and s itself with every byte that does
 // not belong to a UTF-8 sequence replaced by U+FFFD. Like llama.cpp's decoder
