@@ -63,6 +63,14 @@ func (d *chunkDecoder) giveBack() {
 	}
 }
 
+// ReleaseBuffers frees what reading packed blobs keeps ready for more of it, a
+// few megabytes.
+func ReleaseBuffers() {
+	idleDecoders.Lock()
+	defer idleDecoders.Unlock()
+	idleDecoders.list = nil
+}
+
 // resize returns b with n bytes of any contents.
 func resize(b *[]byte, n int) []byte {
 	*b = slices.Grow((*b)[:0], n)[:n]

@@ -85,6 +85,9 @@ func TestPackedRoundTrip(t *testing.T) {
 		if err != nil || !bytes.Equal(back, blob) || !reflect.DeepEqual(backInfo, info) {
 			t.Fatalf("unpacking does not give the plain blob back (%v)", err)
 		}
+		if ReleaseBuffers(); len(idleDecoders.list) > 0 {
+			t.Fatalf("%d decoders are left", len(idleDecoders.list))
+		}
 		expanded := make([]byte, m.Rows*m.RowBytes())
 		if err := r.ExpandRows(0, m.Rows, expanded); err != nil || !bytes.Equal(expanded, expandMatrix(t, m)) {
 			t.Fatalf("the packed blob expands differently (%v)", err)

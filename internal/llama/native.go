@@ -156,9 +156,10 @@ type offer struct {
 }
 
 // offerAll offers every pruned tensor that the plugin can execute: plain blobs
-// where they are mapped, packed ones unpacked in memory. A blob that breaks a
+// where they are mapped, packed ones unpacked into held. A blob that breaks a
 // rule is an error.
-func (p *plugin) offerAll(f *sparsefmt.File) ([]offer, error) {
+func (p *plugin) offerAll(f *sparsefmt.File, held *blobs) ([]offer, error) {
+	defer held.trim()
 	var offers []offer
 	for _, v := range f.Tensors() {
 		if !v.Sparse {
@@ -171,6 +172,9 @@ func (p *plugin) offerAll(f *sparsefmt.File) ([]offer, error) {
 		if f.Layout() != sparsefmt.LayoutPlain { // unpacked: the file's bytes are not needed any more
 			if stored, ok := f.GGUF().Tensor(v.Name + sparsefmt.Suffix); ok {
 				f.GGUF().Release(stored)
+			}
+			if blob, err = held.hold(blob); err != nil {
+				return offers, fmt.Errorf("%s: tensor %q: %w", f.Path(), v.Name, err)
 			}
 		}
 		o := offer{v.Name, blob}

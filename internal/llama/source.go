@@ -14,17 +14,17 @@ import (
 
 // source is what a sparse model needs as long as it is loaded.
 type source struct {
-	file   *sparsefmt.File
-	dense  *expansion
-	offers []offer // keeps their blobs, of which packed ones were unpacked in memory
-	temp   string  // folder to remove; "" for none
+	file  *sparsefmt.File
+	dense *expansion
+	held  blobs  // unpacked ones, which the native plugin executes
+	temp  string // folder to remove; "" for none
 }
 
 func (s *source) close() error {
 	if s == nil {
 		return nil
 	}
-	err := s.file.Close()
+	err := errors.Join(s.file.Close(), s.held.close())
 	if s.temp != "" {
 		err = errors.Join(err, os.RemoveAll(s.temp))
 	}
@@ -55,6 +55,7 @@ func (m *Model) loadSparse(ctx context.Context, progress func(done, total int64)
 	m.source.dense = newExpansion(f)
 	defer func() { // llama.cpp has read it
 		m.source.dense = nil
+		sparsefmt.ReleaseBuffers()
 		f.GGUF().ReleaseHeader()
 	}()
 	if plugin := library.plugin; plugin != nil {
@@ -63,6 +64,9 @@ func (m *Model) loadSparse(ctx context.Context, progress func(done, total int64)
 			return err
 		}
 		m.source.dense.skip = nil
+		if err := m.source.held.close(); err != nil {
+			return err
+		}
 	}
 	return m.loadExpanded()
 }
@@ -70,7 +74,7 @@ func (m *Model) loadSparse(ctx context.Context, progress func(done, total int64)
 // loadOffered loads with every pruned tensor offered that the plugin can
 // execute; llama.cpp gets zeros for those.
 func (m *Model) loadOffered(plugin *plugin) error {
-	offers, err := plugin.offerAll(m.source.file)
+	offers, err := plugin.offerAll(m.source.file, &m.source.held)
 	defer plugin.withdraw(offers)
 	if err != nil {
 		return err
@@ -91,7 +95,6 @@ func (m *Model) loadOffered(plugin *plugin) error {
 		m.handle = 0
 		return errors.Join(errNotTaken, err)
 	}
-	m.source.offers = offers
 	return nil
 }
 

@@ -1,9 +1,11 @@
 package llama
 
 import (
+	"bytes"
 	"os"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,5 +39,35 @@ func TestDropPrograms(t *testing.T) {
 	after := residentProgram(t)
 	if before == 0 || after > before*4/5 {
 		t.Errorf("%d KiB of the program's code in memory, %d before", after, before)
+	}
+}
+
+// TestBlobs: what is held stays as it is, on cache lines of its own, also where a
+// region ends; what is left of a region holds no memory.
+func TestBlobs(t *testing.T) {
+	var b blobs
+	var held [][]byte
+	for i, size := range []int{1, 100, 64, regionBytes - 1000, 5000, regionBytes + 1} {
+		blob := bytes.Repeat([]byte{byte(i + 1)}, size)
+		h, err := b.hold(blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if uintptr(unsafe.Pointer(&h[0]))%blobAlign != 0 {
+			t.Errorf("blob %d lies at %p", i, h)
+		}
+		held = append(held, h)
+	}
+	b.trim()
+	for i, h := range held {
+		if bytes.Count(h, []byte{byte(i + 1)}) != len(h) {
+			t.Errorf("blob %d of %d bytes has changed", i, len(h))
+		}
+	}
+	if len(b.regions) != 3 {
+		t.Errorf("%d regions", len(b.regions))
+	}
+	if err := b.close(); err != nil || b.regions != nil {
+		t.Errorf("%v, %d regions left", err, len(b.regions))
 	}
 }
