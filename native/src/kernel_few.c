@@ -74,9 +74,17 @@ INLINE void zero(struct sums *s, int tokens) {
     for (int t = 0; t < tokens; t++) s->low[t] = s->high[t] = _mm512_setzero_ps();
 }
 
+/*
+ * The products of a tile: 16 lanes to be summed for each row, the low half's
+ * rows in order, then the high half's.
+ */
+struct products {
+    __m512 rows[TILE_ROWS];
+};
+
 /* The products of a pair of rows (of one, the low one, unless two). */
 INLINE void pair_products(const struct plain *p, struct pair *r, const struct activations *a, int tokens, int group, uint32_t even, bool two,
-                          float *low, float *high) {
+                          struct products out[], uint32_t pair) {
     struct sums sum, bias;
     zero(&sum, tokens);
     zero(&bias, tokens);
@@ -107,38 +115,60 @@ INLINE void pair_products(const struct plain *p, struct pair *r, const struct ac
         }
     }
     for (int t = 0; t < tokens; t++) {
-        low[t] = _mm512_reduce_add_ps(_mm512_fnmadd_ps(bias.low[t], _mm512_set1_ps(8), sum.low[t]));
-        if (two) high[t] = _mm512_reduce_add_ps(_mm512_fnmadd_ps(bias.high[t], _mm512_set1_ps(128), sum.high[t])) / 16;
+        out[t].rows[pair] = _mm512_fnmadd_ps(bias.low[t], _mm512_set1_ps(8), sum.low[t]);
+        out[t].rows[TILE_ROWS / 2 + pair] = two ? _mm512_fnmadd_ps(bias.high[t], _mm512_set1_ps(128), sum.high[t]) : _mm512_setzero_ps();
     }
+}
+
+/* Sums the lanes of 16 vectors, each in the order of _mm512_reduce_add_ps: distances 8, 4, 2, 1. */
+INLINE __m512 sum_lanes(const __m512 v[TILE_ROWS]) {
+    __m512 quarter[4];
+    for (int k = 0; k < 4; k++) {
+        __m512 a = v[k], b = v[4 + k], c = v[8 + k], d = v[12 + k];
+        __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+        __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+        quarter[k] = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+    }
+    __m512 half[2];
+    for (int k = 0; k < 2; k++) {
+        __m512d a = _mm512_castps_pd(quarter[2 * k]), b = _mm512_castps_pd(quarter[2 * k + 1]);
+        half[k] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    }
+    return _mm512_add_ps(_mm512_shuffle_ps(half[0], half[1], 0x88), _mm512_shuffle_ps(half[0], half[1], 0xdd));
+}
+
+/* The rows of a tile in order. The high plane's sums are 16 times too large. */
+INLINE void store_rows(const struct tile *v, const struct products *products, float *y) {
+    __m512 sums = sum_lanes(products->rows);
+    __m512 high = _mm512_mul_ps(_mm512_shuffle_f32x4(sums, sums, 0xee), _mm512_set1_ps(1.0f / 16));
+    __mmask16 rows = (__mmask16)((1u << v->rows) - 1), is_high = v->halves;
+    sums = _mm512_mask_expand_ps(_mm512_maskz_expand_ps((__mmask16)~is_high, sums), is_high, high);
+    _mm512_mask_storeu_ps(y, rows, sums);
 }
 
 INLINE void tiles(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, int tokens,
                   int group, uint32_t even) {
     for (uint32_t tile = from; tile < to; tile++) {
         struct tile v = tile_at(p, tile);
-        uint8_t rows[TILE_ROWS];
-        tile_slots(&v, rows);
         uint64_t bytes = 8 * (uint64_t)(p->offsets[tile + 1] - p->offsets[tile]);
         struct pair r = {.low = v.stream, .high = v.stream};
         r.ahead = (const char *)v.masks + (bytes > PREFETCH_BYTES ? bytes : PREFETCH_BYTES);
-        for (uint32_t slot = 0; slot < v.rows; slot += 2) {
-            bool two = slot + 1 < v.rows;
+        struct products out[FEW_TOKENS];
+        for (uint32_t pair = 0; pair < TILE_ROWS / 2; pair++) {
+            uint32_t slot = 2 * pair;
             r.mask_low = v.masks + (uint64_t)slot * p->words;
             r.mask_high = r.mask_low + p->words;
             r.scale_low = v.scales + (uint64_t)slot * p->groups;
             r.scale_high = r.scale_low + p->groups;
-            float low[FEW_TOKENS], high[FEW_TOKENS];
-            if (two) {
-                pair_products(p, &r, a, tokens, group, even, true, low, high);
+            if (slot + 1 < v.rows) {
+                pair_products(p, &r, a, tokens, group, even, true, out, pair);
+            } else if (slot < v.rows) {
+                pair_products(p, &r, a, tokens, group, even, false, out, pair);
             } else {
-                pair_products(p, &r, a, tokens, group, even, false, low, high);
-            }
-            for (int t = 0; t < tokens; t++) {
-                float *row = y + (uint64_t)t * ld + (uint64_t)tile * TILE_ROWS;
-                row[rows[slot]] = low[t];
-                if (two) row[rows[slot + 1]] = high[t];
+                for (int t = 0; t < tokens; t++) out[t].rows[pair] = out[t].rows[TILE_ROWS / 2 + pair] = _mm512_setzero_ps();
             }
         }
+        for (int t = 0; t < tokens; t++) store_rows(&v, &out[t], y + (uint64_t)t * ld + (uint64_t)tile * TILE_ROWS);
     }
 }
 
