@@ -76,6 +76,27 @@ func TestManyTokensAreStocks(t *testing.T) {
 	}
 }
 
+// A few tokens give the same bits for any number of threads, more than there are
+// tiles to share included, whether each thread quantises them for itself or all
+// do it together (of 3 and 4 tokens with 2080 columns).
+func TestFewTokensDoNotDependOnThreads(t *testing.T) {
+	l := inGGML(t)
+	rnd := rand.New(rand.NewPCG(7, 8))
+	for _, s := range []struct{ rows, cols, group int }{{1, 64, 32}, {48, 2080, 32}, {200, 576, 64}, {71, 1536, 128}} {
+		data := [][]byte{prunedQ4(rnd, s.rows, s.cols, s.group, 0.5, 0)}
+		us := l.weights(t, ours, gguf.Q4_0, s.rows, s.cols, data)
+		for tokens := 1; tokens <= few; tokens++ {
+			x := normal(rnd, tokens*s.cols)
+			want, _ := l.run(t, us, s.rows, tokens, 1, 1, x)
+			for _, threads := range []int{2, 3, 7} {
+				if got, _ := l.run(t, us, s.rows, tokens, threads, 1, x); !slices.Equal(got, want) {
+					t.Errorf("%d×%d by %d, %d tokens: %d threads give other products than one", s.rows, s.cols, s.group, tokens, threads)
+				}
+			}
+		}
+	}
+}
+
 // While tensors are on offer, others come to the plugin only if stock may repack
 // them: a dense head of another type would be in memory beside the embedding it is.
 func TestOffersLeaveOthers(t *testing.T) {

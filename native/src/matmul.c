@@ -54,6 +54,32 @@ static struct ggml_tensor with_shadow(const struct ggml_tensor *op, struct weigh
     return copy;
 }
 
+/* Quantised numbers that a thread makes in the time it would wait for the others. */
+enum { WAIT_CODES = 4096 };
+
+/*
+ * Whether threads work without a word to each other: each quantises all
+ * activations for itself and has an equal share of the rows. A token could be
+ * quantised by one thread only, so that the others would wait as long; of several
+ * each thread quantises more than its share. Products for many tokens take turns.
+ */
+static bool alone(const struct weight *w, const struct ggml_tensor *x, int threads) {
+    uint32_t tokens = tokens_of(x), n = (uint32_t)threads, share = (tokens + n - 1) / n;
+    return tokens <= FEW_TOKENS && (tokens - share) * (uint64_t)w->plain.cols <= WAIT_CODES;
+}
+
+static void multiply_alone(const struct weight *w, const struct ggml_tensor *op, char *memory, int ith, int nth) {
+    const struct plain *p = &w->plain;
+    uint32_t pairs = (p->tiles + 1) / 2, n = (uint32_t)nth, i = (uint32_t)ith; /* kernels begin at an even tile */
+    uint32_t from = 2 * (uint32_t)((uint64_t)pairs * i / n), to = 2 * (uint32_t)((uint64_t)pairs * (i + 1) / n);
+    if (to > p->tiles) to = p->tiles;
+    if (from >= to) return;
+    struct job job;
+    job_open(&job, w, op, memory + (uint64_t)ith * job_bytes(w, op->src[1], 1));
+    job_quantise(&job, 0, 1);
+    kernel_for(p, job.a.tokens)(p, from, to, &job.a, job.y, p->rows, job.scratch);
+}
+
 static bool work_size(struct cxx_tensor_traits *traits, int threads, const struct ggml_tensor *op, size_t *size) {
     (void)traits;
     struct weight *w = weight_of(op);
@@ -63,7 +89,9 @@ static bool work_size(struct cxx_tensor_traits *traits, int threads, const struc
         struct cxx_tensor_traits *stock = w->stock->vtable->get_tensor_traits(w->stock, &copy);
         return stock && stock->vtable->work_size(stock, threads, &copy, size);
     }
-    *size = 64 + job_bytes(w, op->src[1], threads);
+    uint64_t shared = job_bytes(w, op->src[1], threads), apart = (uint64_t)threads * job_bytes(w, op->src[1], 1);
+    bool few = tokens_of(op->src[1]) <= FEW_TOKENS; /* fewer threads may come than are announced */
+    *size = 64 + (few && apart > shared ? apart : shared);
     return true;
 }
 
@@ -81,6 +109,10 @@ static bool compute_forward(struct cxx_tensor_traits *traits, struct ggml_comput
         return stock && stock->vtable->compute_forward(stock, params, &copy);
     }
     if (tokens_of(op->src[1]) == 0) return true;
+    if (alone(w, op->src[1], params->nth)) {
+        multiply_alone(w, op, align_up(params->wdata), params->ith, params->nth);
+        return true;
+    }
     struct job job;
     job_open(&job, w, op, align_up(params->wdata));
     job_quantise(&job, params->ith, params->nth);
