@@ -19,15 +19,17 @@ uint64_t kernel_floats_scratch(uint32_t tokens) { return sizeof(struct panel) + 
 struct cursor {
     struct tile v;
     const uint8_t *at[TILE_ROWS];
+    struct fetcher ahead;
 };
 
-static void cursor_open(struct cursor *c, const struct plain *p, uint32_t tile) {
+TARGET static void cursor_open(struct cursor *c, const struct plain *p, uint32_t tile) {
     c->v = tile_at(p, tile);
     const uint8_t *at = c->v.stream;
     for (uint32_t row = 0; row < c->v.rows; row++) {
         c->at[row] = at;
-        at += 2 * plain_count(c->v.masks + (uint64_t)row * p->words, p->words);
+        at += 2 * count_survivors(c->v.masks + (uint64_t)row * p->words, p->words);
     }
+    c->ahead = fetch_after(p, tile);
 }
 
 /* Expands words [w, w+words) of a tile, 16 columns at a time. */
@@ -35,6 +37,7 @@ INLINE void fill(struct cursor *c, const struct plain *p, uint32_t w, uint32_t w
     __m256i zero = _mm256_setzero_si256();
     __asm__("" : "+v"(zero));
     for (uint32_t i = 0; i < 4 * words; i++) {
+        if (i % 4 == 0) fetch_word(&c->ahead);
         __m512i r[TILE_ROWS];
         for (uint32_t row = 0; row < TILE_ROWS; row++) {
             r[row] = _mm512_setzero_si512();

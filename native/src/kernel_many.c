@@ -12,6 +12,10 @@ enum {
     PANEL_BLOCKS = PANEL_COLS / ACT_BLOCK,
 };
 
+/*
+ * The rows of a 4-bit tile lie in the panel as in the stream: those of the low
+ * half in order, then those of the high half. Sums are put in order at the end.
+ */
 struct panel {
     /* [tile][quad of columns][row][column of the quad] */
     _Alignas(64) uint8_t codes[2][PANEL_COLS / 4][TILE_ROWS][4];
@@ -24,44 +28,54 @@ typedef float product[2][TILE_ROWS];
 
 uint64_t kernel_many_scratch(uint32_t tokens) { return sizeof(struct panel) + (uint64_t)tokens * sizeof(product); }
 
-/* A tile on its way through the columns: where each row is in the stream. */
+/* A tile on its way through the columns. */
 struct cursor {
     struct tile v;
-    uint8_t slot_of_row[TILE_ROWS];
-    const uint8_t *at[TILE_ROWS]; /* by row */
+    _Alignas(64) int32_t scale_at[TILE_ROWS]; /* bytes into the scales; by place in the panel, as all below */
+    const uint64_t *masks[TILE_ROWS];
+    const uint8_t *stream[TILE_ROWS];
+    struct fetcher ahead;
 };
+
+/* The slot of a place in the panel. Places of rows that are not there repeat the first one; nobody looks at their sums. */
+static uint32_t slot_of_place(const struct plain *p, const struct tile *v, uint32_t place) {
+    uint32_t half = TILE_ROWS / 2, slot = !p->halves ? place : place < half ? 2 * place : 2 * (place - half) + 1;
+    return slot < v->rows ? slot : 0;
+}
 
 TARGET static void cursor_open(struct cursor *c, const struct plain *p, uint32_t tile) {
     c->v = tile_at(p, tile);
-    const uint8_t *at[2] = {c->v.stream, c->v.stream};
-    for (uint32_t row = 0; row < c->v.rows; row++) {
-        uint32_t slot = tile_slot(p, &c->v, row), plane = p->halves ? slot & 1 : 0;
-        c->slot_of_row[row] = (uint8_t)slot;
-        c->at[row] = at[plane];
-        at[plane] += plain_count(c->v.masks + (uint64_t)slot * p->words, p->words);
+    const uint8_t *at[TILE_ROWS], *plane[2] = {c->v.stream, c->v.stream};
+    for (uint32_t slot = 0; slot < c->v.rows; slot++) {
+        const uint8_t **next = &plane[p->halves ? slot & 1 : 0];
+        at[slot] = *next;
+        *next += count_survivors(c->v.masks + (uint64_t)slot * p->words, p->words);
     }
+    for (uint32_t i = 0; i < TILE_ROWS; i++) {
+        uint32_t slot = slot_of_place(p, &c->v, i);
+        c->masks[i] = c->v.masks + (uint64_t)slot * p->words;
+        c->scale_at[i] = (int32_t)(2 * slot * p->groups);
+        c->stream[i] = at[slot];
+    }
+    c->ahead = fetch_after(p, tile);
 }
 
-/* The unsigned codes of 64 bytes of the stream. */
-INLINE __m512i codes_of(__m512i bytes, bool nibbles, uint32_t slot) {
+/* The unsigned codes of 64 bytes of the stream: of a nibble's plane, or whole. */
+INLINE __m512i codes_of(__m512i bytes, bool nibbles, bool high) {
     if (!nibbles) return _mm512_xor_si512(bytes, _mm512_set1_epi8((char)0x80));
-    return _mm512_and_si512(_mm512_srl_epi16(bytes, _mm_cvtsi32_si128((int)(slot & 1) * 4)), _mm512_set1_epi8(15));
+    return _mm512_and_si512(high ? _mm512_srli_epi16(bytes, 4) : bytes, _mm512_set1_epi8(15));
 }
 
-/* Expands words [w, w+words) of a tile into the panel; rows that are not there become zeros. */
-INLINE void fill(struct cursor *c, const struct plain *p, uint32_t w, uint32_t words, bool nibbles, uint8_t (*codes)[TILE_ROWS][4]) {
+/* Expands words [w, w+words) of a tile into the panel. */
+INLINE void fill(struct cursor *c, uint32_t w, uint32_t words, bool nibbles, uint8_t (*codes)[TILE_ROWS][4]) {
     const __m512i pruned = _mm512_set1_epi8(nibbles ? 8 : (char)0x80);
     for (uint32_t i = 0; i < words; i++) {
+        fetch_word(&c->ahead);
         __m512i r[TILE_ROWS];
-        for (uint32_t row = 0; row < TILE_ROWS; row++) {
-            if (row >= c->v.rows) {
-                r[row] = pruned;
-                continue;
-            }
-            uint32_t slot = c->slot_of_row[row];
-            uint64_t mask = c->v.masks[(uint64_t)slot * p->words + w + i];
-            r[row] = _mm512_mask_expand_epi8(pruned, mask, codes_of(_mm512_loadu_si512(c->at[row]), nibbles, slot));
-            c->at[row] += _mm_popcnt_u64(mask);
+        for (uint32_t k = 0; k < TILE_ROWS; k++) {
+            uint64_t mask = c->masks[k][w + i];
+            r[k] = _mm512_mask_expand_epi8(pruned, mask, codes_of(_mm512_loadu_si512(c->stream[k]), nibbles, k >= TILE_ROWS / 2));
+            c->stream[k] += _mm_popcnt_u64(mask);
         }
         transpose(r);
         for (int quad = 0; quad < 16; quad++) _mm512_store_si512(codes[16 * i + (uint32_t)quad], r[quad]);
@@ -70,19 +84,21 @@ INLINE void fill(struct cursor *c, const struct plain *p, uint32_t w, uint32_t w
 
 TARGET static void fill_codes(struct cursor *c, const struct plain *p, uint32_t w, uint32_t words, uint8_t (*codes)[TILE_ROWS][4]) {
     if (p->halves) {
-        fill(c, p, w, words, true, codes);
+        fill(c, w, words, true, codes);
     } else {
-        fill(c, p, w, words, false, codes);
+        fill(c, w, words, false, codes);
     }
 }
 
+/* The scales of every block; past the last column, where activations are zero, the last ones again. */
 TARGET static void fill_scales(const struct cursor *c, const struct plain *p, uint32_t w, uint32_t words, float (*scales)[TILE_ROWS]) {
-    for (uint32_t b = 0; b < 2 * words; b++) {
-        uint32_t g = (2 * w + b) * ACT_BLOCK / p->group;
-        for (uint32_t row = 0; row < TILE_ROWS; row++) {
-            bool there = row < c->v.rows && g < p->groups;
-            scales[b][row] = there ? _cvtsh_ss(c->v.scales[(uint64_t)c->slot_of_row[row] * p->groups + g]) : 0;
-        }
+    const __m512i at = _mm512_load_si512(c->scale_at);
+    uint32_t per = p->group / ACT_BLOCK, first = 2 * w / per; /* PANEL_COLS is a multiple of any group */
+    for (uint32_t b = 0; b < 2 * words; b += per) {
+        uint32_t g = first + b / per < p->groups ? first + b / per : p->groups - 1;
+        /* a gather reads four bytes; behind the scales of the last row the stream follows */
+        __m512 d = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_i32gather_epi32(at, c->v.scales + g, 1)));
+        for (uint32_t i = b; i < b + per && i < 2 * words; i++) _mm512_store_ps(scales[i], d);
     }
 }
 
@@ -149,25 +165,35 @@ static void panel_tokens(const struct panel *q, const struct activations *a, uin
     }
 }
 
+/* A tile's sums in the order of its rows. */
+TARGET static void store_tile(const struct tile *v, bool halves, const float sums[TILE_ROWS], float *y) {
+    __m512 s = _mm512_load_ps(sums);
+    if (halves) {
+        __mmask16 high = v->halves;
+        s = _mm512_mask_expand_ps(_mm512_maskz_expand_ps((__mmask16)~high, s), high, _mm512_shuffle_f32x4(s, s, 0xee));
+    }
+    _mm512_mask_storeu_ps(y, (__mmask16)((1u << v->rows) - 1), s);
+}
+
 void kernel_many(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, void *scratch) {
     struct panel *q = scratch;
     product *sums = (product *)(q + 1);
     for (uint32_t tile = from; tile < to; tile += 2) {
-        struct cursor c[2] = {0};
-        cursor_open(&c[0], p, tile);
-        if (tile + 1 < to) cursor_open(&c[1], p, tile + 1);
+        struct cursor c[2];
+        int tiles = tile + 1 < to ? 2 : 1;
+        for (int i = 0; i < tiles; i++) cursor_open(&c[i], p, tile + (uint32_t)i);
         memset(sums, 0, (uint64_t)a->tokens * sizeof *sums);
         for (uint32_t w = 0; w < p->words; w += PANEL_WORDS) {
             uint32_t words = p->words - w < PANEL_WORDS ? p->words - w : PANEL_WORDS;
-            for (int i = 0; i < 2; i++) {
+            for (int i = 0; i < tiles; i++) {
                 fill_codes(&c[i], p, w, words, q->codes[i]);
                 fill_scales(&c[i], p, w, words, q->scales[i]);
             }
             panel_tokens(q, a, w, words, sums);
         }
         for (uint32_t t = 0; t < a->tokens; t++) {
-            for (int i = 0; i < 2; i++)
-                memcpy(y + t * ld + (tile + (uint32_t)i) * (uint64_t)TILE_ROWS, sums[t][i], c[i].v.rows * sizeof(float));
+            for (int i = 0; i < tiles; i++)
+                store_tile(&c[i].v, p->halves != NULL, sums[t][i], y + t * ld + (tile + (uint32_t)i) * (uint64_t)TILE_ROWS);
         }
     }
 }

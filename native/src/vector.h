@@ -9,6 +9,32 @@
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx512vbmi2,f16c,popcnt,bmi2")))
 #define INLINE TARGET static inline __attribute__((always_inline))
 
+/* plain_count with the processor's own instruction. */
+INLINE uint64_t count_survivors(const uint64_t *masks, uint32_t words) {
+    uint64_t n = 0;
+    for (uint32_t w = 0; w < words; w++) n += (uint64_t)_mm_popcnt_u64(masks[w]);
+    return n;
+}
+
+/*
+ * Fetches the tile that comes after the next while a tile is expanded, word by
+ * word: 16 places in the stream are too many for the processor to follow.
+ */
+struct fetcher {
+    const char *line;
+    uint32_t per_word;
+};
+
+static inline struct fetcher fetch_after(const struct plain *p, uint32_t tile) {
+    uint32_t next = tile + 2 < p->tiles ? tile + 2 : tile;
+    uint64_t bytes = 8 * (uint64_t)(p->offsets[next + 1] - p->offsets[next]), words = 64 * (uint64_t)p->words;
+    return (struct fetcher){(const char *)p->blob + 8 * (uint64_t)p->offsets[next], (uint32_t)((bytes + words - 1) / words)};
+}
+
+INLINE void fetch_word(struct fetcher *f) {
+    for (uint32_t i = 0; i < f->per_word; i++, f->line += 64) _mm_prefetch(f->line, _MM_HINT_T0);
+}
+
 /* Transposes 16 × 16 dwords. */
 INLINE void transpose(__m512i r[16]) {
     __m512i t[16];
