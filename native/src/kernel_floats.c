@@ -68,6 +68,7 @@ INLINE void products(const struct panel *q, const struct activations *a, uint32_
         sum[0][i] = _mm512_load_ps(y[t + (uint32_t)i][0]);
         sum[1][i] = _mm512_load_ps(y[t + (uint32_t)i][1]);
     }
+#pragma GCC unroll 8 /* a loop would copy every sum to another register and back */
     for (uint32_t k = 0; k < cols; k++) {
         __m512 w0 = _mm512_load_ps(q->w[0][k]), w1 = _mm512_load_ps(q->w[1][k]);
         for (int i = 0; i < n; i++) {

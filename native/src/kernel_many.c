@@ -120,11 +120,12 @@ INLINE void panel_products(const struct panel *q, const struct activations *a, u
     for (uint32_t b = 0; b < 2 * words; b++) {
         __m512i dot[2][TOKENS];
         for (int i = 0; i < n; i++) dot[0][i] = dot[1][i] = _mm512_set1_epi32(bias[(uint64_t)i * a->blocks + b]);
-        for (uint32_t quad = 8 * b; quad < 8 * b + 8; quad++) {
-            __m512i c0 = _mm512_load_si512(q->codes[0][quad]), c1 = _mm512_load_si512(q->codes[1][quad]);
+#pragma GCC unroll 8 /* a loop would copy every sum to another register and back */
+        for (int quad = 0; quad < ACT_BLOCK / 4; quad++) {
+            __m512i c0 = _mm512_load_si512(q->codes[0][8 * b + quad]), c1 = _mm512_load_si512(q->codes[1][8 * b + quad]);
             for (int i = 0; i < n; i++) {
                 int32_t four;
-                memcpy(&four, codes + (uint64_t)i * a->stride + 4 * (uint64_t)quad, 4);
+                memcpy(&four, codes + (uint64_t)i * a->stride + ACT_BLOCK * (uint64_t)b + 4 * quad, 4);
                 __m512i x = _mm512_set1_epi32(four);
                 dot[0][i] = _mm512_dpbusd_epi32(dot[0][i], c0, x);
                 dot[1][i] = _mm512_dpbusd_epi32(dot[1][i], c1, x);
