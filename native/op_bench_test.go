@@ -21,8 +21,9 @@ var (
 
 // BenchmarkOp compares products in ggml, stock's repacked Q4_0 against the plugin, in
 // one process, interleaved: eight different matrices in one graph, so that none
-// stays in a cache; tokens of generation, short prompts and long ones. The ratio is stock's median time over the plugin's. With
-// BESA_NATIVE_SPARSITY=0 the plugin's kernels multiply what is hardly pruned too.
+// stays in a cache, and tokens of generation, of short prompts and of long ones. The
+// ratio is stock's median time over the plugin's. With BESA_NATIVE_SPARSITY=0 the
+// plugin's kernels multiply what is hardly pruned too.
 func BenchmarkOp(b *testing.B) {
 	l := inGGML(b)
 	for _, share := range strings.Split(*opShares, ",") {
