@@ -74,6 +74,19 @@ INLINE void zero(struct sums *s, int tokens) {
     for (int t = 0; t < tokens; t++) s->low[t] = s->high[t] = _mm512_setzero_ps();
 }
 
+/* Adds the products of n words from w on that share a scale, or two; word counts from the first of the scales at hand. */
+INLINE void scale_products(struct pair *r, const struct activations *a, int tokens, int group, uint32_t even, uint32_t w, uint32_t word, uint32_t n,
+                           bool two, const float *scales_low, const float *scales_high, struct sums *sum) {
+    struct sums part;
+    zero(&part, tokens);
+    __m512 by_low = lane_scales(scales_low, word, group), by_high = lane_scales(scales_high, word, group);
+    for (uint32_t i = 0; i < n; i++) word_products(r, a, tokens, even, w + i, two, &part);
+    for (int t = 0; t < tokens; t++) {
+        sum->low[t] = _mm512_fmadd_ps(part.low[t], by_low, sum->low[t]);
+        if (two) sum->high[t] = _mm512_fmadd_ps(part.high[t], by_high, sum->high[t]);
+    }
+}
+
 /*
  * The products of a tile: 16 lanes to be summed for each row, the low half's
  * rows in order, then the high half's.
@@ -102,17 +115,15 @@ INLINE void pair_products(const struct plain *p, struct pair *r, const struct ac
             bias.low[t] = _mm512_fmadd_ps(scale_low, s, bias.low[t]);
             if (two) bias.high[t] = _mm512_fmadd_ps(scale_high, s, bias.high[t]);
         }
-        for (uint32_t word = 0; w < end;) {
-            struct sums part;
-            zero(&part, tokens);
-            __m512 by_low = lane_scales(dl, word, group), by_high = lane_scales(dh, word, group);
-            word_products(r, a, tokens, even, w++, two, &part), word++;
-            if (group == 128 && w < end) word_products(r, a, tokens, even, w++, two, &part), word++;
-            for (int t = 0; t < tokens; t++) {
-                sum.low[t] = _mm512_fmadd_ps(part.low[t], by_low, sum.low[t]);
-                if (two) sum.high[t] = _mm512_fmadd_ps(part.high[t], by_high, sum.high[t]);
-            }
+        uint32_t per = group == 128 ? 2 : 1, full = (end - w) / per * per, word = 0;
+        if (tokens == 1) {
+            for (; word < full; word += per) scale_products(r, a, tokens, group, even, w + word, word, per, two, dl, dh, &sum);
+        } else {
+#pragma GCC unroll 2 /* a loop would copy every sum to another register and back; one token's fit */
+            for (; word < full; word += per) scale_products(r, a, tokens, group, even, w + word, word, per, two, dl, dh, &sum);
         }
+        if (w + word < end) scale_products(r, a, tokens, group, even, w + word, word, 1, two, dl, dh, &sum);
+        w = end;
     }
     for (int t = 0; t < tokens; t++) {
         out[t].rows[pair] = _mm512_fnmadd_ps(bias.low[t], _mm512_set1_ps(8), sum.low[t]);
