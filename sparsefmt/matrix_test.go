@@ -16,7 +16,10 @@ var densities = []float64{0, 0.05, 0.3, 0.5, 0.7, 1}
 
 // drawMatrix draws a valid matrix in canonical form.
 func drawMatrix(t *rapid.T) *Matrix {
-	c := rapid.SampledFrom(Codings()).Draw(t, "coding")
+	return drawMatrixOf(t, rapid.SampledFrom(Codings()).Draw(t, "coding"))
+}
+
+func drawMatrixOf(t *rapid.T, c Coding) *Matrix {
 	rows := rapid.IntRange(1, 40).Draw(t, "rows")
 	m := &Matrix{Rows: rows, Coding: c}
 	if c.Quantised() {

@@ -144,57 +144,62 @@ func TestSparsify(t *testing.T) {
 // TestRetype: expanding to another type gives the very same values or fails.
 func TestRetype(t *testing.T) {
 	exact := map[string]int{}
-	rapid.Check(t, func(t *rapid.T) {
-		m := drawMatrix(t)
-		if m.Coding.Quantised() && rapid.Bool().Draw(t, "narrow") { // what q4_0 and f16 hold
-			for i := range m.Codes {
-				m.Codes[i] = m.Codes[i]%16 - m.Coding.spec().pruned*map[Coding]uint8{CodingQ8Sym: 1}[m.Coding]
-			}
-			for i := range m.Scales {
-				m.Scales[i] = 0x3c00
-			}
-		}
-		native := expandMatrix(t, m)
-		want := make([]float32, m.Rows*m.Cols)
-		if err := gguf.Dequantize(m.Coding.Type(), want, native); err != nil {
-			t.Fatal(err)
-		}
-		for _, to := range ExpandTypes() {
-			if to.BlockSize() > 1 && m.Cols%to.BlockSize() != 0 {
-				continue
-			}
-			r, err := newRetyper(m.Coding.Type(), to)
-			var out []byte
-			if err == nil && r != nil {
-				err = r.rows(&out, native)
-			}
-			pair := fmt.Sprint(m.Coding, " ", to)
-			if err != nil {
-				if !errors.Is(err, ErrInexact) {
-					t.Fatal(err)
-				}
-				if always[pair] {
-					t.Fatalf("%s: %v", pair, err)
-				}
-				continue
-			}
-			if exact[pair]++; r == nil {
-				continue
-			}
-			got := make([]float32, len(want))
-			if err := gguf.Dequantize(to, got, out); err != nil {
-				t.Fatal(err)
-			}
-			for i := range want {
-				if got[i] != want[i] {
-					t.Fatalf("%s: weight %d is %g, want %g", pair, i, got[i], want[i])
-				}
-			}
-		}
-	})
+	for _, coding := range Codings() {
+		rapid.Check(t, func(t *rapid.T) { retype(t, drawMatrixOf(t, coding), exact) })
+	}
 	for pair := range always {
 		if exact[pair] == 0 {
 			t.Errorf("%s was never tried", pair)
+		}
+	}
+}
+
+// retype expands a matrix to every type, and counts by coding and type where that
+// is exact.
+func retype(t *rapid.T, m *Matrix, exact map[string]int) {
+	if m.Coding.Quantised() && rapid.Bool().Draw(t, "narrow") { // what q4_0 and f16 hold
+		for i := range m.Codes {
+			m.Codes[i] = m.Codes[i]%16 - m.Coding.spec().pruned*map[Coding]uint8{CodingQ8Sym: 1}[m.Coding]
+		}
+		for i := range m.Scales {
+			m.Scales[i] = 0x3c00
+		}
+	}
+	native := expandMatrix(t, m)
+	want := make([]float32, m.Rows*m.Cols)
+	if err := gguf.Dequantize(m.Coding.Type(), want, native); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range ExpandTypes() {
+		if to.BlockSize() > 1 && m.Cols%to.BlockSize() != 0 {
+			continue
+		}
+		r, err := newRetyper(m.Coding.Type(), to)
+		var out []byte
+		if err == nil && r != nil {
+			err = r.rows(&out, native)
+		}
+		pair := fmt.Sprint(m.Coding, " ", to)
+		if err != nil {
+			if !errors.Is(err, ErrInexact) {
+				t.Fatal(err)
+			}
+			if always[pair] {
+				t.Fatalf("%s: %v", pair, err)
+			}
+			continue
+		}
+		if exact[pair]++; r == nil {
+			continue
+		}
+		got := make([]float32, len(want))
+		if err := gguf.Dequantize(to, got, out); err != nil {
+			t.Fatal(err)
+		}
+		for i := range want {
+			if got[i] != want[i] {
+				t.Fatalf("%s: weight %d is %g, want %g", pair, i, got[i], want[i])
+			}
 		}
 	}
 }
