@@ -75,8 +75,8 @@ func Load(ctx context.Context, path string, o Options) (*Model, error) {
 	theirs := yzma.ModelGetVocab(m.handle)
 	m.tokens = int(yzma.VocabNTokens(theirs))
 	switch {
-	case own != nil && m.tokens != own.size():
-		err = fmt.Errorf("load %s in llama.cpp: it has %d tokens there, not %d", path, m.tokens, own.size())
+	case own != nil && m.tokens != own.Vocab():
+		err = fmt.Errorf("load %s in llama.cpp: it has %d tokens there, not %d", path, m.tokens, own.Vocab())
 	case own == nil:
 		m.vocab = llamaVocabulary{theirs}
 		// Without a vocabulary llama.cpp ends the process where it is asked for text.
@@ -154,7 +154,7 @@ func (m *Model) validate(own bool) (sparse bool, err error) {
 	case err == nil && own:
 		architecture, _ := f.String("general.architecture")
 		if m.overrides = withoutVocabulary(architecture, t.Vocab()); m.overrides != nil {
-			m.vocab = ownVocabulary{t}
+			m.vocab = t
 		}
 	case err != nil && !errors.Is(err, tokenizer.ErrUnsupported):
 		return false, fmt.Errorf("%s: %w", m.path, err)
@@ -173,10 +173,13 @@ func (m *Model) TrainedContext() int { return int(yzma.ModelNCtxTrain(m.handle))
 
 // BOS returns the beginning-of-sequence token, or -1, and whether the model
 // wants its input to start with it.
-func (m *Model) BOS() (id int32, add bool) { return m.vocab.bos() }
+func (m *Model) BOS() (id int32, add bool) {
+	id, _ = m.vocab.BOS()
+	return id, m.vocab.AddBOS()
+}
 
 // EndsGeneration tells whether a token ends a text or a turn.
-func (m *Model) EndsGeneration(id int32) bool { return m.vocab.endsGeneration(id) }
+func (m *Model) EndsGeneration(id int32) bool { return m.vocab.EndsGeneration(id) }
 
 // Tokenize returns the ids of text. With special the model's
 // beginning-of-sequence token comes first if the model wants one; with control,
@@ -186,12 +189,19 @@ func (m *Model) Tokenize(text string, special, control bool) ([]int32, error) {
 	if m.handle == 0 {
 		return nil, ErrClosed
 	}
-	return m.vocab.tokenize(text, special, control)
+	var opts []tokenizer.Option
+	if special {
+		opts = append(opts, tokenizer.AddSpecial)
+	}
+	if control {
+		opts = append(opts, tokenizer.ParseSpecial)
+	}
+	return m.vocab.Encode(text, opts...)
 }
 
 // Piece returns the bytes of a token, which need not be whole characters.
 // Control tokens have none.
-func (m *Model) Piece(id int32) []byte { return m.vocab.piece(id) }
+func (m *Model) Piece(id int32) []byte { return m.vocab.Piece(id) }
 
 // Close frees the model, after its contexts and samplers. Using it afterwards
 // is an error, closing it again is none.

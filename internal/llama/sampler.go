@@ -93,9 +93,9 @@ func (m *Model) NewSampler(s Sampling) (*Sampler, error) {
 // banned lists the tokens that must not be chosen: those the model suppresses,
 // and with ignoreEOS those that end a text.
 func (m *Model) banned(ignoreEOS bool) []yzma.LogitBias {
-	ids := m.vocab.suppressed()
+	ids := m.vocab.Suppressed()
 	if ignoreEOS {
-		ids = append(ids, m.vocab.endings()...)
+		ids = append(ids, m.vocab.Endings()...)
 	}
 	banned := make([]yzma.LogitBias, len(ids))
 	for i, id := range ids {

@@ -3,6 +3,7 @@ package llama
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -11,80 +12,59 @@ import (
 	"besa/internal/tokenizer"
 )
 
-// vocabulary is what the tokens of a model mean: llama.cpp's tables, or
-// besa's, which take a fifth of their memory.
+// vocabulary is what the tokens of a model mean: [tokenizer.Tokenizer], whose ids
+// are llama.cpp's and which takes a fifth of the memory, or llama.cpp's own tables.
 type vocabulary interface {
-	size() int
-	bos() (id int32, add bool)
-	endsGeneration(id int32) bool
-	endings() []int32
-	suppressed() []int32
-	tokenize(text string, special, control bool) ([]int32, error)
-	piece(id int32) []byte
-}
-
-// ownVocabulary is besa's tokenizer, whose ids are llama.cpp's.
-type ownVocabulary struct{ *tokenizer.Tokenizer }
-
-func (v ownVocabulary) size() int                    { return v.Vocab() }
-func (v ownVocabulary) endsGeneration(id int32) bool { return v.EndsGeneration(id) }
-func (v ownVocabulary) endings() []int32             { return v.Endings() }
-func (v ownVocabulary) suppressed() []int32          { return v.Suppressed() }
-func (v ownVocabulary) piece(id int32) []byte        { return v.Piece(id) }
-
-func (v ownVocabulary) bos() (int32, bool) {
-	id, _ := v.BOS()
-	return id, v.AddBOS()
-}
-
-func (v ownVocabulary) tokenize(text string, special, control bool) ([]int32, error) {
-	var opt tokenizer.Option
-	if special {
-		opt |= tokenizer.AddSpecial
-	}
-	if control {
-		opt |= tokenizer.ParseSpecial
-	}
-	return v.Encode(text, opt)
+	Vocab() int
+	BOS() (id int32, ok bool)
+	AddBOS() bool
+	EndsGeneration(id int32) bool
+	Endings() []int32
+	Suppressed() []int32
+	Encode(text string, opts ...tokenizer.Option) ([]int32, error)
+	Piece(id int32) []byte
 }
 
 // llamaVocabulary is llama.cpp's.
 type llamaVocabulary struct{ handle yzma.Vocab }
 
-func (v llamaVocabulary) size() int { return int(yzma.VocabNTokens(v.handle)) }
+func (v llamaVocabulary) Vocab() int { return int(yzma.VocabNTokens(v.handle)) }
 
-func (v llamaVocabulary) bos() (int32, bool) {
-	return int32(yzma.VocabBOS(v.handle)), yzma.VocabGetAddBOS(v.handle)
+func (v llamaVocabulary) BOS() (int32, bool) {
+	id := int32(yzma.VocabBOS(v.handle))
+	return id, id >= 0
 }
 
-func (v llamaVocabulary) endsGeneration(id int32) bool {
+func (v llamaVocabulary) AddBOS() bool { return yzma.VocabGetAddBOS(v.handle) }
+
+func (v llamaVocabulary) EndsGeneration(id int32) bool {
 	return yzma.VocabIsEOG(v.handle, yzma.Token(id))
 }
 
-func (v llamaVocabulary) endings() (ids []int32) {
-	for id := range int32(v.size()) {
-		if v.endsGeneration(id) {
+func (v llamaVocabulary) Endings() (ids []int32) {
+	for id := range int32(v.Vocab()) {
+		if v.EndsGeneration(id) {
 			ids = append(ids, id)
 		}
 	}
 	return ids
 }
 
-func (v llamaVocabulary) suppressed() (ids []int32) {
+func (v llamaVocabulary) Suppressed() (ids []int32) {
 	for _, id := range yzma.VocabGetSuppressTokens(v.handle) {
 		ids = append(ids, int32(id))
 	}
 	return ids
 }
 
-func (v llamaVocabulary) tokenize(text string, special, control bool) ([]int32, error) {
+func (v llamaVocabulary) Encode(text string, opts ...tokenizer.Option) ([]int32, error) {
 	if i := strings.IndexByte(text, 0); i >= 0 {
 		return nil, fmt.Errorf("byte %d of the text is zero; llama.cpp takes none", i)
 	}
 	if len(text) >= math.MaxInt32 {
 		return nil, fmt.Errorf("text of %d bytes is too long for llama.cpp", len(text))
 	}
-	tokens := yzma.Tokenize(v.handle, text, special, control)
+	tokens := yzma.Tokenize(v.handle, text, slices.Contains(opts, tokenizer.AddSpecial), slices.Contains(opts, tokenizer.ParseSpecial))
 	ids := make([]int32, len(tokens))
 	for i, t := range tokens {
 		ids[i] = int32(t)
@@ -92,7 +72,7 @@ func (v llamaVocabulary) tokenize(text string, special, control bool) ([]int32, 
 	return ids, nil
 }
 
-func (v llamaVocabulary) piece(id int32) []byte {
+func (v llamaVocabulary) Piece(id int32) []byte {
 	buf := make([]byte, 64)
 	n := yzma.TokenToPiece(v.handle, yzma.Token(id), buf, 0, false)
 	if n < 0 { // that many bytes are needed

@@ -9,6 +9,7 @@ import (
 	"besa/gguf"
 	"besa/internal/assets"
 	"besa/internal/demomodel"
+	"besa/internal/tokenizer"
 )
 
 // TestOwnTokenizer: with besa's tokenizer, and no vocabulary in llama.cpp, a
@@ -23,7 +24,7 @@ func TestOwnTokenizer(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = m.Close() })
-			if _, ok := m.vocab.(ownVocabulary); ok != own {
+			if _, ok := m.vocab.(*tokenizer.Tokenizer); ok != own {
 				t.Fatalf("%s: own tokenizer %v, want %v", path, ok, own)
 			}
 			return m
@@ -49,8 +50,8 @@ func compareVocabularies(t *testing.T, own, theirs *Model) {
 			t.Errorf("token %d ends a text: %v, want %v", id, got, want)
 		}
 	}
-	if !slices.Equal(own.vocab.endings(), theirs.vocab.endings()) || !slices.Equal(own.vocab.suppressed(), theirs.vocab.suppressed()) {
-		t.Errorf("endings %v, suppressed %v; want %v, %v", own.vocab.endings(), own.vocab.suppressed(), theirs.vocab.endings(), theirs.vocab.suppressed())
+	if !slices.Equal(own.vocab.Endings(), theirs.vocab.Endings()) || !slices.Equal(own.vocab.Suppressed(), theirs.vocab.Suppressed()) {
+		t.Errorf("endings %v, suppressed %v; want %v, %v", own.vocab.Endings(), own.vocab.Suppressed(), theirs.vocab.Endings(), theirs.vocab.Suppressed())
 	}
 	ownBOS, ownAdd := own.BOS()
 	if bos, add := theirs.BOS(); bos != ownBOS || add != ownAdd {

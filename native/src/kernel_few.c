@@ -148,15 +148,6 @@ INLINE __m512 sum_lanes(const __m512 v[TILE_ROWS]) {
     return _mm512_add_ps(_mm512_shuffle_ps(half[0], half[1], 0x88), _mm512_shuffle_ps(half[0], half[1], 0xdd));
 }
 
-/* The rows of a tile in order. The high plane's sums are 16 times too large. */
-INLINE void store_rows(const struct tile *v, const struct products *products, float *y) {
-    __m512 sums = sum_lanes(products->rows);
-    __m512 high = _mm512_mul_ps(_mm512_shuffle_f32x4(sums, sums, 0xee), _mm512_set1_ps(1.0f / 16));
-    __mmask16 rows = (__mmask16)((1u << v->rows) - 1), is_high = v->halves;
-    sums = _mm512_mask_expand_ps(_mm512_maskz_expand_ps((__mmask16)~is_high, sums), is_high, high);
-    _mm512_mask_storeu_ps(y, rows, sums);
-}
-
 INLINE void tiles(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, int tokens,
                   int group, uint32_t even) {
     for (uint32_t tile = from; tile < to; tile++) {
@@ -179,7 +170,11 @@ INLINE void tiles(const struct plain *p, uint32_t from, uint32_t to, const struc
                 for (int t = 0; t < tokens; t++) out[t].rows[pair] = out[t].rows[TILE_ROWS / 2 + pair] = _mm512_setzero_ps();
             }
         }
-        for (int t = 0; t < tokens; t++) store_rows(&v, &out[t], y + (uint64_t)t * ld + (uint64_t)tile * TILE_ROWS);
+        for (int t = 0; t < tokens; t++) {
+            __m512 sums = sum_lanes(out[t].rows);
+            sums = _mm512_mask_mul_ps(sums, 0xff00, sums, _mm512_set1_ps(1.0f / 16)); /* the high plane is 16 times too large */
+            store_tile(&v, true, sums, y + (uint64_t)t * ld + (uint64_t)tile * TILE_ROWS);
+        }
     }
 }
 

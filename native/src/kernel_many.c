@@ -45,7 +45,7 @@ static uint32_t slot_of_place(const struct plain *p, const struct tile *v, uint3
 
 TARGET static void cursor_open(struct cursor *c, const struct plain *p, uint32_t tile) {
     c->v = tile_at(p, tile);
-    const uint8_t *at[TILE_ROWS], *plane[2] = {c->v.stream, c->v.stream};
+    const uint8_t *at[TILE_ROWS] = {NULL}, *plane[2] = {c->v.stream, c->v.stream};
     for (uint32_t slot = 0; slot < c->v.rows; slot++) {
         const uint8_t **next = &plane[p->halves ? slot & 1 : 0];
         at[slot] = *next;
@@ -166,17 +166,7 @@ static void panel_tokens(const struct panel *q, const struct activations *a, uin
     }
 }
 
-/* A tile's sums in the order of its rows. */
-TARGET static void store_tile(const struct tile *v, bool halves, const float sums[TILE_ROWS], float *y) {
-    __m512 s = _mm512_load_ps(sums);
-    if (halves) {
-        __mmask16 high = v->halves;
-        s = _mm512_mask_expand_ps(_mm512_maskz_expand_ps((__mmask16)~high, s), high, _mm512_shuffle_f32x4(s, s, 0xee));
-    }
-    _mm512_mask_storeu_ps(y, (__mmask16)((1u << v->rows) - 1), s);
-}
-
-void kernel_many(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, void *scratch) {
+TARGET void kernel_many(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, void *scratch) {
     struct panel *q = scratch;
     product *sums = (product *)(q + 1);
     for (uint32_t tile = from; tile < to; tile += 2) {
@@ -194,7 +184,7 @@ void kernel_many(const struct plain *p, uint32_t from, uint32_t to, const struct
         }
         for (uint32_t t = 0; t < a->tokens; t++) {
             for (int i = 0; i < tiles; i++)
-                store_tile(&c[i].v, p->halves != NULL, sums[t][i], y + t * ld + (tile + (uint32_t)i) * (uint64_t)TILE_ROWS);
+                store_tile(&c[i].v, p->halves != NULL, _mm512_load_ps(sums[t][i]), y + t * ld + (tile + (uint32_t)i) * (uint64_t)TILE_ROWS);
         }
     }
 }

@@ -35,6 +35,15 @@ INLINE void fetch_word(struct fetcher *f) {
     for (uint32_t i = 0; i < f->per_word; i++, f->line += 64) _mm_prefetch(f->line, _MM_HINT_T0);
 }
 
+/* Stores a row's sum each: in order, or (halves) those of the low half's rows, then the high half's. */
+INLINE void store_tile(const struct tile *v, bool halves, __m512 sums, float *y) {
+    if (halves) {
+        __mmask16 high = v->halves;
+        sums = _mm512_mask_expand_ps(_mm512_maskz_expand_ps((__mmask16)~high, sums), high, _mm512_shuffle_f32x4(sums, sums, 0xee));
+    }
+    _mm512_mask_storeu_ps(y, (__mmask16)((1u << v->rows) - 1), sums);
+}
+
 /* Transposes 16 × 16 dwords. */
 INLINE void transpose(__m512i r[16]) {
     __m512i t[16];
