@@ -14,7 +14,7 @@ import (
 )
 
 // dense expands a matrix with package sparsefmt.
-func dense(t *testing.T, m *sparsefmt.Matrix) []byte {
+func dense(t testing.TB, m *sparsefmt.Matrix) []byte {
 	t.Helper()
 	n := m.RowBytes()
 	data := make([]byte, m.Rows*n)
