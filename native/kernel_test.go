@@ -21,6 +21,15 @@ const (
 // few is FEW_TOKENS.
 const few = 4
 
+// fewOf returns up to how many tokens a kernel sums lanes of columns: FEW_TOKENS or
+// FLOAT_FEW_TOKENS.
+func fewOf(coding sparsefmt.Coding) int {
+	if coding.Quantised() {
+		return few
+	}
+	return 24
+}
+
 // codings that have kernels.
 var codings = []sparsefmt.Coding{sparsefmt.CodingQ4Sym, sparsefmt.CodingQ8Sym, sparsefmt.CodingF16, sparsefmt.CodingBF16}
 
@@ -156,7 +165,8 @@ func TestKernelsAreExact(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				for _, tokens := range []int{1, 2, 3, 4, 5, 6, 7, 8, 12, 13} {
+				few := fewOf(coding)
+				for _, tokens := range []int{1, 2, 3, 4, 5, 6, few + 1, few + 2, few + 3, few + 4, few + 5, few + 6, few + 9} {
 					x := exactActivations(rnd, tokens*s.cols)
 					want := reference(t, m, x, tokens)
 					for _, k := range []int{scalar, vector} {
@@ -198,7 +208,9 @@ func TestKernelsOnRealNumbers(t *testing.T) {
 	for i, s := range []shape{{50, 4096, 128, evenly(0.5)}, {37, 576, 64, evenly(0.4)}, {20, 1536, 32, evenly(0.9)}, {64, 2048, 32, evenly(0.5)},
 		{33, 608, 64, evenly(0.5)}, {70, 2048, 128, evenly(0.3)}, {48, 1024, 32, evenly(0.5)}, {21, 704, 128, evenly(0.7)}} {
 		rnd := rand.New(rand.NewPCG(1, uint64(s.cols)))
-		m := s.matrix(rnd, codings[i%len(codings)], func() float32 { return float32(rnd.NormFloat64()) * 0.01 })
+		coding := codings[i%len(codings)]
+		few := fewOf(coding)
+		m := s.matrix(rnd, coding, func() float32 { return float32(rnd.NormFloat64()) * 0.01 })
 		blob, err := sparsefmt.Encode(m)
 		if err != nil {
 			t.Fatal(err)

@@ -105,7 +105,8 @@ func TestSanitizers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, tokens := range []int{1 + rnd.IntN(few), few + 1, 7 + rnd.IntN(7)} {
+			few := fewOf(coding)
+			for _, tokens := range []int{1 + rnd.IntN(few), few + 1, few + 2 + rnd.IntN(8)} {
 				x := exactActivations(rnd, tokens*s.cols)
 				record(t, w, blob, m, tokens, x, reference(t, m, x, tokens))
 			}

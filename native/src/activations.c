@@ -29,11 +29,7 @@ static uint64_t place(struct activations *a, uint32_t tokens, const struct plain
         return m.used;
     }
     a->spread = take(&m, n * a->stride / 4, sizeof *a->spread);
-    if (p->coding == CODING_Q8_SYM) {
-        a->lanes = take(&m, n * a->stride / 4, sizeof *a->lanes);
-    } else {
-        a->group_sum = take(&m, n * a->sums, sizeof *a->group_sum);
-    }
+    a->group_sum = take(&m, n * a->sums, sizeof *a->group_sum);
     return m.used;
 }
 
@@ -57,13 +53,6 @@ TARGET static int32_t quantise_block(__m512 a, __m512 b, int8_t *q, float *scale
     return _mm512_reduce_add_epi32(_mm512_add_epi32(ia, ib));
 }
 
-/* −128·(sum of four codes), for the 32 codes of a block. */
-TARGET static void lane_biases(const int8_t *codes, int32_t *lanes) {
-    __m256i c = _mm256_loadu_si256((const __m256i *)codes);
-    __m256i sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8((char)128), c);
-    _mm256_storeu_si256((__m256i *)lanes, _mm256_sub_epi32(_mm256_setzero_si256(), sums));
-}
-
 TARGET void activations_set(struct activations *a, uint32_t t, const struct plain *p, const float *x) {
     if (a->values) {
         float *v = a->values + (uint64_t)t * a->stride;
@@ -84,6 +73,5 @@ TARGET void activations_set(struct activations *a, uint32_t t, const struct plai
         if (a->bias) a->bias[(uint64_t)t * a->blocks + b] = (p->coding == CODING_Q8_SYM ? -128 : -8) * sum;
         if (spread) _mm256_store_ps(spread + b * 8, _mm256_set1_ps(scales[b]));
         if (sums && left) sums[col / p->group] += scales[b] * (float)sum;
-        if (a->lanes) lane_biases(codes + col, a->lanes + (uint64_t)t * (a->stride / 4) + b * 8);
     }
 }

@@ -8,9 +8,9 @@
  *
  *     y = Σ over blocks b of 32:  d·s_b·( Σ q·a − z·Σ a )
  *
- * where pruned weights have q = z. The 4-bit generation kernel takes the −z·Σa
- * out of the inner loop (it depends on the row's scales and the block sums
- * alone); the others start their integer sums with it.
+ * where pruned weights have q = z. The generation kernel takes the −z·Σa out of
+ * the inner loop (it depends on the row's scales and the block sums alone); the
+ * other starts its integer sums with it.
  *
  * 16-bit weights are multiplied with the activations as they are, in float32.
  */
@@ -22,9 +22,9 @@
 enum {
     ACT_BLOCK = 32,   /* activations per scale */
     FEW_TOKENS = 4,   /* up to so many tokens a row is decoded straight into the products */
-    PANEL_ROWS = 32,  /* prefill: rows (two tiles) … */
-    PANEL_COLS = 512, /* … and columns of the u8 panel that is multiplied from the cache */
-    FLOAT_PANEL_COLS = 256, /* columns of a panel of float32 */
+    FLOAT_FEW_TOKENS = 24, /* the same with 16-bit weights */
+    PANEL_COLS = 512, /* prefill: columns of the panel that is expanded and multiplied from the cache */
+    FLOAT_PANEL_COLS = 256, /* the same of a panel of float32 */
 };
 
 /*
@@ -42,8 +42,7 @@ struct activations {
     int8_t *codes;    /* the others: tokens × stride */
     float *scales;    /* tokens × blocks */
     float *spread;    /* few tokens: tokens × stride/64 × 16: each scale eight times */
-    float *group_sum; /* few tokens, 4-bit: tokens × sums: Σ over the weight group of s·a */
-    int32_t *lanes;   /* few tokens, 8-bit: tokens × stride/4: −128·(sum of four codes) */
+    float *group_sum; /* few tokens: tokens × sums: Σ over the weight group of s·a */
     int32_t *bias;    /* many tokens: tokens × blocks: −z·Σa */
 };
 
@@ -70,8 +69,7 @@ typedef void kernel_fn(const struct plain *p, uint32_t from, uint32_t to, const 
                        void *scratch);
 
 kernel_fn kernel_scalar; /* the definition */
-kernel_fn kernel_few;    /* 4-bit weights, up to FEW_TOKENS tokens; AVX-512 VNNI + VBMI2, as all below */
-kernel_fn kernel_bytes;  /* 8-bit weights, up to FEW_TOKENS tokens */
+kernel_fn kernel_few;    /* 4- and 8-bit weights, up to FEW_TOKENS tokens; AVX-512 VNNI + VBMI2, as all below */
 kernel_fn kernel_many;   /* 4- and 8-bit weights, any number of tokens */
 kernel_fn kernel_floats; /* 16-bit weights, up to FEW_TOKENS tokens */
 kernel_fn kernel_floats_many;

@@ -76,12 +76,12 @@ static void unfence(struct fenced *f) {
 #endif
 }
 
-enum { ARRAYS = 7 };
+enum { ARRAYS = 6 };
 
 /* Moves the arrays of activations that were placed in one piece of memory apart. */
 static bool scatter(struct activations *a, const char *memory, uint64_t bytes, struct fenced *f, bool at_start) {
     void **arrays[ARRAYS] = {(void **)&a->values, (void **)&a->codes, (void **)&a->scales, (void **)&a->spread,
-                             (void **)&a->group_sum, (void **)&a->lanes, (void **)&a->bias};
+                             (void **)&a->group_sum, (void **)&a->bias};
     uint64_t from[ARRAYS], size[ARRAYS];
     for (int i = 0; i < ARRAYS; i++) from[i] = *arrays[i] ? (uint64_t)((const char *)*arrays[i] - memory) : bytes;
     for (int i = 0; i < ARRAYS; i++) {

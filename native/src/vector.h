@@ -44,6 +44,47 @@ INLINE void store_tile(const struct tile *v, bool halves, __m512 sums, float *y)
     _mm512_mask_storeu_ps(y, (__mmask16)((1u << v->rows) - 1), sums);
 }
 
+/*
+ * Zeros that the compiler does not know to be any: it would use the zeroing form
+ * of VPEXPANDW, which waits for its destination's old value.
+ */
+INLINE __m512i opaque_zero(void) {
+    __m512i zero = _mm512_setzero_si512();
+    __asm__("" : "+v"(zero));
+    return zero;
+}
+
+/* Expands 32 16-bit weights to float32; returns the stream's next place. */
+INLINE const uint8_t *expand_halves(const uint8_t *at, uint32_t mask, __m512i zero, bool bf16, __m512 w[2]) {
+    __m512i v = _mm512_mask_expand_epi16(zero, mask, _mm512_loadu_si512(at));
+    __m256i half[2] = {_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1)};
+    for (int i = 0; i < 2; i++)
+        w[i] = bf16 ? _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half[i]), 16)) : _mm512_cvtph_ps(half[i]);
+    return at + 2 * _mm_popcnt_u32(mask);
+}
+
+/* The products of a tile with a token: 16 lanes to be summed for each row. */
+struct products {
+    __m512 rows[TILE_ROWS];
+};
+
+/* Sums the lanes of 16 vectors, each in the order of _mm512_reduce_add_ps: distances 8, 4, 2, 1. */
+INLINE __m512 sum_lanes(const __m512 v[TILE_ROWS]) {
+    __m512 quarter[4];
+    for (int k = 0; k < 4; k++) {
+        __m512 a = v[k], b = v[4 + k], c = v[8 + k], d = v[12 + k];
+        __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+        __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+        quarter[k] = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+    }
+    __m512 half[2];
+    for (int k = 0; k < 2; k++) {
+        __m512d a = _mm512_castps_pd(quarter[2 * k]), b = _mm512_castps_pd(quarter[2 * k + 1]);
+        half[k] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    }
+    return _mm512_add_ps(_mm512_shuffle_ps(half[0], half[1], 0x88), _mm512_shuffle_ps(half[0], half[1], 0xdd));
+}
+
 /* Transposes 16 × 16 dwords. */
 INLINE void transpose(__m512i r[16]) {
     __m512i t[16];
