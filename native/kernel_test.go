@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"slices"
 	"testing"
 	"unsafe"
@@ -18,17 +20,11 @@ const (
 	vector
 )
 
-// few is FEW_TOKENS.
+// few is FEW_TOKENS, for 4- and 8-bit weights.
 const few = 4
 
-// fewOf returns up to how many tokens a kernel sums lanes of columns: FEW_TOKENS or
-// FLOAT_FEW_TOKENS.
-func fewOf(coding sparsefmt.Coding) int {
-	if coding.Quantised() {
-		return few
-	}
-	return 24
-}
+// fewOf returns up to how many tokens a kernel sums lanes of columns.
+func (l *library) fewOf(coding sparsefmt.Coding) int { return int(l.few(uint32(coding))) }
 
 // codings that have kernels.
 var codings = []sparsefmt.Coding{sparsefmt.CodingQ4Sym, sparsefmt.CodingQ8Sym, sparsefmt.CodingF16, sparsefmt.CodingBF16}
@@ -165,7 +161,7 @@ func TestKernelsAreExact(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				few := fewOf(coding)
+				few := l.fewOf(coding)
 				for _, tokens := range []int{1, 2, 3, 4, 5, 6, few + 1, few + 2, few + 3, few + 4, few + 5, few + 6, few + 9} {
 					x := exactActivations(rnd, tokens*s.cols)
 					want := reference(t, m, x, tokens)
@@ -209,7 +205,7 @@ func TestKernelsOnRealNumbers(t *testing.T) {
 		{33, 608, 64, evenly(0.5)}, {70, 2048, 128, evenly(0.3)}, {48, 1024, 32, evenly(0.5)}, {21, 704, 128, evenly(0.7)}} {
 		rnd := rand.New(rand.NewPCG(1, uint64(s.cols)))
 		coding := codings[i%len(codings)]
-		few := fewOf(coding)
+		few := l.fewOf(coding)
 		m := s.matrix(rnd, coding, func() float32 { return float32(rnd.NormFloat64()) * 0.01 })
 		blob, err := sparsefmt.Encode(m)
 		if err != nil {
@@ -233,6 +229,17 @@ func TestKernelsOnRealNumbers(t *testing.T) {
 				t.Errorf("%d×%d, %d tokens: kernel is %.2g from the exact product", s.rows, s.cols, tokens, e)
 			}
 		}
+	}
+}
+
+// Where the processor multiplies BF16, the kernels for processors that do not are
+// tested too, in a process of its own: what a processor can is asked once.
+func TestKernelsWithoutBF16(t *testing.T) {
+	loadKernels(t)
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestKernels(AreExact|OnRealNumbers)$/./^bf16$")
+	cmd.Env = append(os.Environ(), "BESA_NATIVE_CPU=bf16")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -20,6 +20,7 @@ type library struct {
 	expand    func(blob unsafe.Pointer, bytes uint64, dst unsafe.Pointer)
 	multiply  func(blob unsafe.Pointer, bytes uint64, kernel int32, tokens uint32, x, y unsafe.Pointer, atStart int32) int32
 	supported func() int32
+	few       func(coding uint32) uint32
 	offer     func(t unsafe.Pointer) int32
 	withdraw  func(blob unsafe.Pointer)
 	stats     func(s unsafe.Pointer) int32
@@ -85,7 +86,7 @@ func load(t testing.TB) *library {
 	l := &library{}
 	for name, fn := range map[string]any{
 		"besa_test_open": &l.open, "besa_test_encode": &l.encode, "besa_test_bound": &l.bound, "besa_test_expand": &l.expand,
-		"besa_test_multiply": &l.multiply, "besa_test_supported": &l.supported, "besa_native_offer": &l.offer,
+		"besa_test_multiply": &l.multiply, "besa_test_supported": &l.supported, "besa_test_few": &l.few, "besa_native_offer": &l.offer,
 		"besa_native_withdraw": &l.withdraw, "besa_native_stats": &l.stats, "besa_native_abi": &l.abi,
 		"besa_test_ggml": &l.ggml, "besa_test_weight": &l.weight, "besa_test_weight_free": &l.free, "besa_test_weight_get": &l.readBack,
 		"besa_test_products": &l.products,

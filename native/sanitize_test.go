@@ -77,7 +77,7 @@ func TestSanitizers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a sanitized build takes half a minute")
 	}
-	loadKernels(t)
+	l := loadKernels(t)
 	program, library := sanitized(t)
 	run := func(args ...string) string {
 		var out, messages bytes.Buffer
@@ -105,7 +105,7 @@ func TestSanitizers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			few := fewOf(coding)
+			few := l.fewOf(coding)
 			for _, tokens := range []int{1 + rnd.IntN(few), few + 1, few + 2 + rnd.IntN(8)} {
 				x := exactActivations(rnd, tokens*s.cols)
 				record(t, w, blob, m, tokens, x, reference(t, m, x, tokens))

@@ -10,8 +10,8 @@
 # shape, 50 % pruned in every row (1b-32:64: 32 of each 64). smol is SmolLM2-135M,
 # pruned by besa convert --joint-q4 and expanded; CALIB=FILE names the
 # calibration text, else the model writes its own. --against names the
-# quantisations of the same weights that stock runs: Q4_0 is the file itself,
-# the others come from llama-quantize. tg: generation, 32 tokens from an empty
+# quantisations of the same weights that stock runs: same is the file itself, and
+# Q4_0 too, of the models named here; others come from llama-quantize. tg: generation, 32 tokens from an empty
 # context; pp: prefill, one batch of 512. Prints a line per case: medians in
 # tokens per second, and the ratio of the medians. One case at a time keeps runs
 # short: --what tg --threads 2 --against Q4_0.
@@ -80,7 +80,7 @@ esac
 # the low-bit i-quants want an importance matrix, which for the random model is all ones: speed does not depend on it.
 quantised() {
   local out=${file%.gguf}.$1.gguf
-  [[ $1 == Q4_0 ]] && echo "$file" && return
+  [[ $1 == same || $1 == Q4_0 && $model != *.gguf ]] && echo "$file" && return
   if [[ ! -f $out ]]; then
     echo "quantising $out" >&2
     local imatrix=()

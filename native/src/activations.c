@@ -18,6 +18,10 @@ static uint64_t place(struct activations *a, uint32_t tokens, const struct plain
     struct place m = {.memory = memory};
     uint64_t n = tokens;
     *a = (struct activations){.tokens = tokens, .cols = p->cols, .stride = p->words * 64, .blocks = 2 * p->words, .sums = (p->groups + 15) & ~15u};
+    if (kernel_for(p, tokens) == kernel_bf16_many) {
+        a->halves = take(&m, n * a->stride, sizeof *a->halves);
+        return m.used;
+    }
     if (coding_is_16bit(p->coding)) {
         a->values = take(&m, n * a->stride, sizeof *a->values);
         return m.used;
@@ -53,7 +57,26 @@ TARGET static int32_t quantise_block(__m512 a, __m512 b, int8_t *q, float *scale
     return _mm512_reduce_add_epi32(_mm512_add_epi32(ia, ib));
 }
 
+/* Rounds to BF16 as ggml does: to nearest, ties to even; what is not a number stays so. */
+TARGET static void round_to_bf16(const float *x, uint32_t n, uint16_t *y) {
+    for (uint32_t i = 0; i < n; i += 16) {
+        __mmask16 m = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);
+        __m512i v = _mm512_maskz_loadu_epi32(m, x + i);
+        __m512i odd = _mm512_and_si512(_mm512_srli_epi32(v, 16), _mm512_set1_epi32(1));
+        __m512i rounded = _mm512_add_epi32(v, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        __mmask16 nan = _mm512_cmp_ps_mask(_mm512_castsi512_ps(v), _mm512_castsi512_ps(v), _CMP_UNORD_Q);
+        rounded = _mm512_mask_or_epi32(rounded, nan, v, _mm512_set1_epi32(1 << 22));
+        _mm512_mask_cvtepi32_storeu_epi16(y + i, m, _mm512_srli_epi32(rounded, 16));
+    }
+}
+
 TARGET void activations_set(struct activations *a, uint32_t t, const struct plain *p, const float *x) {
+    if (a->halves) {
+        uint16_t *h = a->halves + (uint64_t)t * a->stride;
+        round_to_bf16(x, a->cols, h);
+        memset(h + a->cols, 0, (a->stride - a->cols) * sizeof *h);
+        return;
+    }
     if (a->values) {
         float *v = a->values + (uint64_t)t * a->stride;
         memcpy(v, x, a->cols * sizeof *v);

@@ -1,14 +1,18 @@
 /*
  * Prefill with 16-bit survivors: a panel of 32 rows (two tiles) and up to 256
- * columns is expanded to float32, transposed so that a register holds a column
- * of 16 rows, and multiplied from the cache, six tokens at a time.
+ * columns is expanded, transposed so that a register holds 16 rows, and
+ * multiplied from the cache, six tokens at a time. A register has one column of
+ * the rows as float32, or, of BF16 where the processor multiplies it, two as they
+ * are; activations are then rounded to BF16, as ggml does.
  */
 #include "vector.h"
 
 enum { TOKENS = 6 };
 
+enum form { F16, BF16, BF16_PAIRS };
+
 struct panel {
-    _Alignas(64) float w[2][FLOAT_PANEL_COLS][TILE_ROWS]; /* [tile][column][row] */
+    __m512i columns[2][FLOAT_PANEL_COLS]; /* [tile][column, or pair of columns] */
 };
 
 /* Sums of all tokens: [token][tile][row]. */
@@ -32,74 +36,80 @@ TARGET static void cursor_open(struct cursor *c, const struct plain *p, uint32_t
     c->ahead = fetch_after(p, tile);
 }
 
-/* Expands words [w, w+words) of a tile, 16 columns at a time. */
-INLINE void fill(struct cursor *c, const struct plain *p, uint32_t w, uint32_t words, bool bf16, float (*panel)[TILE_ROWS]) {
-    __m256i zero = _mm256_setzero_si256();
-    __asm__("" : "+v"(zero));
-    for (uint32_t i = 0; i < 4 * words; i++) {
-        if (i % 4 == 0) fetch_word(&c->ahead);
+/* Expands words [w, w+words) of a tile, 16 or 32 columns at a time. */
+INLINE void fill(struct cursor *c, const struct plain *p, uint32_t w, uint32_t words, enum form f, __m512i *panel) {
+    const __m512i zero = opaque_zero();
+    const uint32_t cols = f == BF16_PAIRS ? 32 : 16, per_word = 64 / cols;
+    for (uint32_t i = 0; i < per_word * words; i++) {
+        if (i % per_word == 0) fetch_word(&c->ahead);
         __m512i r[TILE_ROWS];
         for (uint32_t row = 0; row < TILE_ROWS; row++) {
             r[row] = _mm512_setzero_si512();
             if (row >= c->v.rows) continue;
-            __mmask16 m = (__mmask16)(c->v.masks[(uint64_t)row * p->words + w + i / 4] >> i % 4 * 16);
-            __m256i v = _mm256_mask_expand_epi16(zero, m, _mm256_loadu_si256((const __m256i *)c->at[row]));
+            uint64_t mask = c->v.masks[(uint64_t)row * p->words + w + i / per_word] >> i % per_word * cols;
+            uint32_t m = f == BF16_PAIRS ? (uint32_t)mask : (uint16_t)mask;
+            const void *at = c->at[row];
             c->at[row] += 2 * _mm_popcnt_u32(m);
-            r[row] = bf16 ? _mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16) : _mm512_castps_si512(_mm512_cvtph_ps(v));
+            if (f == BF16_PAIRS) {
+                r[row] = _mm512_mask_expand_epi16(zero, m, _mm512_loadu_si512(at));
+            } else {
+                __m256i v = _mm256_mask_expand_epi16(_mm512_castsi512_si256(zero), (__mmask16)m, _mm256_loadu_si256(at));
+                r[row] = f == BF16 ? _mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16) : _mm512_castps_si512(_mm512_cvtph_ps(v));
+            }
         }
         transpose(r);
-        for (uint32_t k = 0; k < 16; k++) _mm512_store_si512(panel[16 * i + k], r[k]);
+        for (uint32_t k = 0; k < 16; k++) panel[16 * i + k] = r[k];
     }
 }
 
-TARGET static void fill_panel(struct cursor *c, const struct plain *p, uint32_t w, uint32_t words, float (*panel)[TILE_ROWS]) {
-    if (p->coding == CODING_BF16) {
-        fill(c, p, w, words, true, panel);
-    } else {
-        fill(c, p, w, words, false, panel);
-    }
+/* sum + w·x: of a float32, or of both halves of a pair. Older compilers have no intrinsic for the latter, assemblers do. */
+INLINE __m512 add_product(__m512 sum, __m512i w, __m512i x, enum form f) {
+    if (f != BF16_PAIRS) return _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_castsi512_ps(x), sum);
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
+    return sum;
 }
 
-/* Adds the panel's products with n tokens from t on. */
-INLINE void products(const struct panel *q, const struct activations *a, uint32_t t, int n, uint32_t col, uint32_t cols, product *y) {
-    const float *x = a->values + (uint64_t)t * a->stride + col;
+/* Adds the products of n columns or pairs of the panel with tokens tokens, whose activations are step apart. */
+INLINE void products(const struct panel *q, const uint32_t *x, uint64_t step, uint32_t n, int tokens, enum form f, product *y) {
     __m512 sum[2][TOKENS];
-    for (int i = 0; i < n; i++) {
-        sum[0][i] = _mm512_load_ps(y[t + (uint32_t)i][0]);
-        sum[1][i] = _mm512_load_ps(y[t + (uint32_t)i][1]);
+    for (int i = 0; i < tokens; i++) {
+        sum[0][i] = _mm512_load_ps(y[i][0]);
+        sum[1][i] = _mm512_load_ps(y[i][1]);
     }
 #pragma GCC unroll 8 /* a loop would copy every sum to another register and back */
-    for (uint32_t k = 0; k < cols; k++) {
-        __m512 w0 = _mm512_load_ps(q->w[0][k]), w1 = _mm512_load_ps(q->w[1][k]);
-        for (int i = 0; i < n; i++) {
-            __m512 v = _mm512_set1_ps(x[(uint64_t)i * a->stride + k]);
-            sum[0][i] = _mm512_fmadd_ps(w0, v, sum[0][i]);
-            sum[1][i] = _mm512_fmadd_ps(w1, v, sum[1][i]);
+    for (uint32_t k = 0; k < n; k++) {
+        __m512i w0 = q->columns[0][k], w1 = q->columns[1][k];
+        for (int i = 0; i < tokens; i++) {
+            __m512i v = _mm512_set1_epi32((int)x[(uint64_t)i * step + k]);
+            sum[0][i] = add_product(sum[0][i], w0, v, f);
+            sum[1][i] = add_product(sum[1][i], w1, v, f);
         }
     }
-    for (int i = 0; i < n; i++) {
-        _mm512_store_ps(y[t + (uint32_t)i][0], sum[0][i]);
-        _mm512_store_ps(y[t + (uint32_t)i][1], sum[1][i]);
+    for (int i = 0; i < tokens; i++) {
+        _mm512_store_ps(y[i][0], sum[0][i]);
+        _mm512_store_ps(y[i][1], sum[1][i]);
     }
 }
 
-typedef void variant(const struct panel *, const struct activations *, uint32_t, uint32_t, uint32_t, product *);
+typedef void variant(const struct panel *, const uint32_t *, uint64_t, uint32_t, product *);
 
-#define VARIANT(n)                                                                                                                   \
-    TARGET static void products_##n(const struct panel *q, const struct activations *a, uint32_t t, uint32_t col, uint32_t cols, product *y) { \
-        products(q, a, t, n, col, cols, y);                                                                                          \
+#define VARIANT(name, tokens, form)                                                                                    \
+    TARGET static void name##_##tokens(const struct panel *q, const uint32_t *x, uint64_t step, uint32_t n, product *y) { \
+        products(q, x, step, n, tokens, form, y);                                                                      \
     }
-VARIANT(1)
-VARIANT(2)
-VARIANT(3)
-VARIANT(4)
-VARIANT(5)
-VARIANT(6)
+#define VARIANTS(name, form)                                                                 \
+    VARIANT(name, 1, form) VARIANT(name, 2, form) VARIANT(name, 3, form)                     \
+    VARIANT(name, 4, form) VARIANT(name, 5, form) VARIANT(name, 6, form)                     \
+    static variant *const name[TOKENS] = {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6};
+VARIANTS(columns, BF16)
+VARIANTS(pairs, BF16_PAIRS)
 
-void kernel_floats_many(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, void *scratch) {
-    static variant *const by_tokens[TOKENS + 1] = {NULL, products_1, products_2, products_3, products_4, products_5, products_6};
+INLINE void many(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, void *scratch, enum form f) {
     struct panel *q = scratch;
     product *sums = (product *)(q + 1);
+    const uint32_t per = f == BF16_PAIRS ? 2 : 1; /* columns to a register */
+    const uint32_t *x = f == BF16_PAIRS ? (const uint32_t *)a->halves : (const uint32_t *)a->values;
+    variant *const *by_tokens = f == BF16_PAIRS ? pairs : columns;
     for (uint32_t tile = from; tile < to; tile += 2) {
         struct cursor c[2] = {0};
         cursor_open(&c[0], p, tile);
@@ -107,10 +117,10 @@ void kernel_floats_many(const struct plain *p, uint32_t from, uint32_t to, const
         memset(sums, 0, (uint64_t)a->tokens * sizeof *sums);
         for (uint32_t w = 0; w < p->words; w += FLOAT_PANEL_COLS / 64) {
             uint32_t words = p->words - w < FLOAT_PANEL_COLS / 64 ? p->words - w : FLOAT_PANEL_COLS / 64;
-            for (int i = 0; i < 2; i++) fill_panel(&c[i], p, w, words, q->w[i]);
+            for (int i = 0; i < 2; i++) fill(&c[i], p, w, words, f, q->columns[i]);
             for (uint32_t t = 0; t < a->tokens; t += TOKENS) {
                 uint32_t n = a->tokens - t < TOKENS ? a->tokens - t : TOKENS;
-                by_tokens[n](q, a, t, 64 * w, 64 * words, sums);
+                by_tokens[n - 1](q, x + ((uint64_t)t * a->stride + 64 * w) / per, a->stride / per, 64 * words / per, sums + t);
             }
         }
         for (uint32_t t = 0; t < a->tokens; t++) {
@@ -118,4 +128,16 @@ void kernel_floats_many(const struct plain *p, uint32_t from, uint32_t to, const
                 memcpy(y + t * ld + (tile + (uint32_t)i) * (uint64_t)TILE_ROWS, sums[t][i], c[i].v.rows * sizeof(float));
         }
     }
+}
+
+TARGET void kernel_floats_many(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, void *scratch) {
+    if (p->coding == CODING_F16) {
+        many(p, from, to, a, y, ld, scratch, F16);
+    } else {
+        many(p, from, to, a, y, ld, scratch, BF16);
+    }
+}
+
+TARGET void kernel_bf16_many(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, void *scratch) {
+    many(p, from, to, a, y, ld, scratch, BF16_PAIRS);
 }

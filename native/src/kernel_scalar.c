@@ -43,15 +43,25 @@ TARGET static float row_product(const struct plain *p, const struct tile *v, uin
     return y;
 }
 
-/* The same for 16-bit weights. */
+/*
+ * The same for 16-bit weights. BF16 activations come in pairs, of which the
+ * instruction adds the second product first.
+ */
 TARGET static float float_product(const struct plain *p, const struct tile *v, uint32_t slot, uint64_t at, const struct activations *a, uint32_t t) {
     const uint64_t *mask = v->masks + (uint64_t)slot * p->words;
     float y = 0;
-    for (uint32_t col = 0; col < p->cols; col++) {
-        if (!(mask[col / 64] >> col % 64 & 1)) continue;
-        uint16_t h;
-        memcpy(&h, v->stream + 2 * at++, sizeof h);
-        y = __builtin_fmaf(p->coding == CODING_F16 ? half_to_float(h) : bf16_to_float(h), a->values[(uint64_t)t * a->stride + col], y);
+    for (uint32_t col = 0; col < p->cols; col += 2) {
+        float w[2] = {0, 0}, x[2];
+        for (uint32_t i = 0; i < 2; i++) {
+            uint64_t k = (uint64_t)t * a->stride + col + i;
+            x[i] = a->halves ? bf16_to_float(a->halves[k]) : a->values[k];
+            if (!(mask[col / 64] >> (col + i) % 64 & 1)) continue;
+            uint16_t h;
+            memcpy(&h, v->stream + 2 * at++, sizeof h);
+            w[i] = p->coding == CODING_F16 ? half_to_float(h) : bf16_to_float(h);
+        }
+        int first = a->halves != NULL;
+        y = __builtin_fmaf(w[1 - first], x[1 - first], __builtin_fmaf(w[first], x[first], y));
     }
     return y;
 }
@@ -65,7 +75,7 @@ void kernel_scalar(const struct plain *p, uint32_t from, uint32_t to, const stru
             uint64_t at = 0;
             for (uint32_t s = slot % step; s < slot; s += step) at += plain_count(v.masks + (uint64_t)s * p->words, p->words);
             for (uint32_t t = 0; t < a->tokens; t++)
-                y[t * ld + tile * (uint64_t)TILE_ROWS + row] = (a->values ? float_product : row_product)(p, &v, slot, at, a, t);
+                y[t * ld + tile * (uint64_t)TILE_ROWS + row] = (coding_is_16bit(p->coding) ? float_product : row_product)(p, &v, slot, at, a, t);
         }
     }
 }

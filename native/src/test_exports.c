@@ -15,6 +15,7 @@ EXPORT uint64_t besa_test_bound(uint32_t coding, uint32_t rows, uint32_t cols);
 EXPORT void besa_test_expand(const void *blob, uint64_t bytes, uint8_t *dst);
 EXPORT int besa_test_multiply(const void *blob, uint64_t bytes, int kernel, uint32_t tokens, const float *x, float *y, int at_start);
 EXPORT int besa_test_supported(void);
+EXPORT uint32_t besa_test_few(uint32_t coding);
 
 /* NULL, or what is wrong with a blob. */
 const char *besa_test_open(const void *blob, uint64_t bytes) {
@@ -76,11 +77,11 @@ static void unfence(struct fenced *f) {
 #endif
 }
 
-enum { ARRAYS = 6 };
+enum { ARRAYS = 7 };
 
 /* Moves the arrays of activations that were placed in one piece of memory apart. */
 static bool scatter(struct activations *a, const char *memory, uint64_t bytes, struct fenced *f, bool at_start) {
-    void **arrays[ARRAYS] = {(void **)&a->values, (void **)&a->codes, (void **)&a->scales, (void **)&a->spread,
+    void **arrays[ARRAYS] = {(void **)&a->values, (void **)&a->halves, (void **)&a->codes, (void **)&a->scales, (void **)&a->spread,
                              (void **)&a->group_sum, (void **)&a->bias};
     uint64_t from[ARRAYS], size[ARRAYS];
     for (int i = 0; i < ARRAYS; i++) from[i] = *arrays[i] ? (uint64_t)((const char *)*arrays[i] - memory) : bytes;
@@ -124,3 +125,11 @@ int besa_test_multiply(const void *blob, uint64_t bytes, int kernel, uint32_t to
 }
 
 int besa_test_supported(void) { return kernel_supported(); }
+
+/* Up to how many tokens a coding's kernel sums lanes of columns. */
+uint32_t besa_test_few(uint32_t coding) {
+    const struct plain p = {.coding = coding};
+    uint32_t n = 0;
+    while (kernel_for(&p, n + 1) == kernel_for(&p, 1)) n++;
+    return n;
+}
