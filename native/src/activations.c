@@ -18,7 +18,7 @@ static uint64_t place(struct activations *a, uint32_t tokens, const struct plain
     struct place m = {.memory = memory};
     uint64_t n = tokens;
     *a = (struct activations){.tokens = tokens, .cols = p->cols, .stride = p->words * 64, .blocks = 2 * p->words, .sums = (p->groups + 15) & ~15u};
-    if (kernel_for(p, tokens) == kernel_bf16_many) {
+    if (p->coding == CODING_BF16 && kernel_bf16_supported()) {
         a->halves = take(&m, n * a->stride, sizeof *a->halves);
         return m.used;
     }

@@ -14,7 +14,7 @@ kernel_fn *kernel_for(const struct plain *p, uint32_t tokens) {
     case CODING_Q8_SYM:
         return few ? kernel_few : kernel_many;
     case CODING_BF16:
-        if (tokens > BF16_FEW_TOKENS && kernel_bf16_supported()) return kernel_bf16_many;
+        if (kernel_bf16_supported()) return tokens <= BF16_FEW_TOKENS ? kernel_bf16 : kernel_bf16_many;
         /* fall through */
     case CODING_F16:
         return tokens <= FLOAT_FEW_TOKENS ? kernel_floats : kernel_floats_many;

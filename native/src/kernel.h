@@ -13,7 +13,7 @@
  * other starts its integer sums with it.
  *
  * 16-bit weights are multiplied with the activations as they are, in float32;
- * BF16 ones with many tokens, where the processor can, with activations in BF16.
+ * BF16 ones, where the processor can, with activations rounded to BF16, as ggml does.
  */
 #ifndef BESA_KERNEL_H
 #define BESA_KERNEL_H
@@ -21,12 +21,12 @@
 #include "plain.h"
 
 enum {
-    ACT_BLOCK = 32,   /* activations per scale */
-    FEW_TOKENS = 4,   /* up to so many tokens a row is decoded straight into the products */
-    FLOAT_FEW_TOKENS = 24, /* the same with 16-bit weights … */
-    BF16_FEW_TOKENS = 12,  /* … and where BF16 is multiplied as it is */
-    PANEL_COLS = 512, /* prefill: columns of the panel that is expanded and multiplied from the cache */
-    FLOAT_PANEL_COLS = 256, /* the same of a panel of float32 */
+    ACT_BLOCK = 32,         /* activations per scale */
+    FEW_TOKENS = 4,         /* up to so many tokens a row is decoded straight into the products … */
+    FLOAT_FEW_TOKENS = 32,  /* … with 16-bit weights, … */
+    BF16_FEW_TOKENS = 16,   /* … and where BF16 is multiplied as it is */
+    PANEL_COLS = 512,       /* prefill: columns of the panel that is expanded and multiplied from the cache … */
+    FLOAT_PANEL_COLS = 256, /* … and registers of one of 16-bit weights: columns as float32, or pairs of columns */
 };
 
 /*
@@ -41,7 +41,7 @@ struct activations {
     uint32_t blocks;  /* scales per token, padded to an even number */
     uint32_t sums;    /* group sums per token, padded to a multiple of 16 */
     float *values;    /* 16-bit weights: tokens × stride */
-    uint16_t *halves; /* instead, for kernel_bf16_many: tokens × stride, BF16 */
+    uint16_t *halves; /* instead, for the BF16 kernels: tokens × stride, BF16 */
     int8_t *codes;    /* the others: tokens × stride */
     float *scales;    /* tokens × blocks */
     float *spread;    /* few tokens: tokens × stride/64 × 16: each scale eight times */
@@ -74,14 +74,15 @@ typedef void kernel_fn(const struct plain *p, uint32_t from, uint32_t to, const 
 kernel_fn kernel_scalar; /* the definition */
 kernel_fn kernel_few;    /* 4- and 8-bit weights, up to FEW_TOKENS tokens; AVX-512 VNNI + VBMI2, as all below */
 kernel_fn kernel_many;   /* 4- and 8-bit weights, any number of tokens */
-kernel_fn kernel_floats; /* 16-bit weights, up to FEW_TOKENS tokens */
+kernel_fn kernel_floats; /* 16-bit weights, up to FLOAT_FEW_TOKENS tokens */
 kernel_fn kernel_floats_many;
-kernel_fn kernel_bf16_many; /* BF16 weights, any number of tokens; AVX-512 BF16 */
+kernel_fn kernel_bf16;      /* BF16 weights, up to BF16_FEW_TOKENS tokens; AVX-512 BF16, as below */
+kernel_fn kernel_bf16_many;
 
 /* The kernel for a coding and a number of tokens; NULL: there is none. */
 kernel_fn *kernel_for(const struct plain *p, uint32_t tokens);
 
-/* Whether this processor and operating system run the kernels, and kernel_bf16_many too. */
+/* Whether this processor and operating system run the kernels, and those for BF16 too. */
 bool kernel_supported(void);
 bool kernel_bf16_supported(void);
 

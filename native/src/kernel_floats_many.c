@@ -1,15 +1,12 @@
 /*
  * Prefill with 16-bit survivors: a panel of 32 rows (two tiles) and up to 256
  * columns is expanded, transposed so that a register holds 16 rows, and
- * multiplied from the cache, six tokens at a time. A register has one column of
- * the rows as float32, or, of BF16 where the processor multiplies it, two as they
- * are; activations are then rounded to BF16, as ggml does.
+ * multiplied from the cache, six tokens at a time. A register has a column of the
+ * rows as float32, or a pair of columns in BF16.
  */
 #include "vector.h"
 
 enum { TOKENS = 6 };
-
-enum form { F16, BF16, BF16_PAIRS };
 
 struct panel {
     __m512i columns[2][FLOAT_PANEL_COLS]; /* [tile][column, or pair of columns] */
@@ -37,7 +34,7 @@ TARGET static void cursor_open(struct cursor *c, const struct plain *p, uint32_t
 }
 
 /* Expands words [w, w+words) of a tile, 16 or 32 columns at a time. */
-INLINE void fill(struct cursor *c, const struct plain *p, uint32_t w, uint32_t words, enum form f, __m512i *panel) {
+INLINE void fill(struct cursor *c, const struct plain *p, uint32_t w, uint32_t words, enum half_form f, __m512i *panel) {
     const __m512i zero = opaque_zero();
     const uint32_t cols = f == BF16_PAIRS ? 32 : 16, per_word = 64 / cols;
     for (uint32_t i = 0; i < per_word * words; i++) {
@@ -53,8 +50,7 @@ INLINE void fill(struct cursor *c, const struct plain *p, uint32_t w, uint32_t w
             if (f == BF16_PAIRS) {
                 r[row] = _mm512_mask_expand_epi16(zero, m, _mm512_loadu_si512(at));
             } else {
-                __m256i v = _mm256_mask_expand_epi16(_mm512_castsi512_si256(zero), (__mmask16)m, _mm256_loadu_si256(at));
-                r[row] = f == BF16 ? _mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16) : _mm512_castps_si512(_mm512_cvtph_ps(v));
+                r[row] = widen(_mm256_mask_expand_epi16(_mm512_castsi512_si256(zero), (__mmask16)m, _mm256_loadu_si256(at)), f);
             }
         }
         transpose(r);
@@ -62,15 +58,8 @@ INLINE void fill(struct cursor *c, const struct plain *p, uint32_t w, uint32_t w
     }
 }
 
-/* sum + w·x: of a float32, or of both halves of a pair. Older compilers have no intrinsic for the latter, assemblers do. */
-INLINE __m512 add_product(__m512 sum, __m512i w, __m512i x, enum form f) {
-    if (f != BF16_PAIRS) return _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_castsi512_ps(x), sum);
-    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
-    return sum;
-}
-
 /* Adds the products of n columns or pairs of the panel with tokens tokens, whose activations are step apart. */
-INLINE void products(const struct panel *q, const uint32_t *x, uint64_t step, uint32_t n, int tokens, enum form f, product *y) {
+INLINE void products(const struct panel *q, const uint32_t *x, uint64_t step, uint32_t n, int tokens, enum half_form f, product *y) {
     __m512 sum[2][TOKENS];
     for (int i = 0; i < tokens; i++) {
         sum[0][i] = _mm512_load_ps(y[i][0]);
@@ -104,7 +93,7 @@ typedef void variant(const struct panel *, const uint32_t *, uint64_t, uint32_t,
 VARIANTS(columns, BF16)
 VARIANTS(pairs, BF16_PAIRS)
 
-INLINE void many(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, void *scratch, enum form f) {
+INLINE void many(const struct plain *p, uint32_t from, uint32_t to, const struct activations *a, float *y, uint64_t ld, void *scratch, enum half_form f) {
     struct panel *q = scratch;
     product *sums = (product *)(q + 1);
     const uint32_t per = f == BF16_PAIRS ? 2 : 1; /* columns to a register */

@@ -54,13 +54,22 @@ INLINE __m512i opaque_zero(void) {
     return zero;
 }
 
-/* Expands 32 16-bit weights to float32; returns the stream's next place. */
-INLINE const uint8_t *expand_halves(const uint8_t *at, uint32_t mask, __m512i zero, bool bf16, __m512 w[2]) {
-    __m512i v = _mm512_mask_expand_epi16(zero, mask, _mm512_loadu_si512(at));
-    __m256i half[2] = {_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1)};
-    for (int i = 0; i < 2; i++)
-        w[i] = bf16 ? _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half[i]), 16)) : _mm512_cvtph_ps(half[i]);
-    return at + 2 * _mm_popcnt_u32(mask);
+/*
+ * How 16-bit weights are multiplied: as float32, or, of BF16 where the processor
+ * can, in pairs as they are; activations are then rounded to BF16, as ggml does.
+ */
+enum half_form { F16, BF16, BF16_PAIRS };
+
+/* 16 16-bit weights as float32. */
+INLINE __m512i widen(__m256i v, enum half_form f) {
+    return f == BF16 ? _mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16) : _mm512_castps_si512(_mm512_cvtph_ps(v));
+}
+
+/* sum + w·x: of a float32, or of both halves of a pair. Older compilers have no intrinsic for the latter, assemblers do. */
+INLINE __m512 add_product(__m512 sum, __m512i w, __m512i x, enum half_form f) {
+    if (f != BF16_PAIRS) return _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_castsi512_ps(x), sum);
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
+    return sum;
 }
 
 /* The products of a tile with a token: 16 lanes to be summed for each row. */
