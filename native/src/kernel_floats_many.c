@@ -69,7 +69,9 @@ INLINE void products(const struct panel *q, const uint32_t *x, uint64_t step, ui
     for (uint32_t k = 0; k < n; k++) {
         __m512i w0 = q->columns[0][k], w1 = q->columns[1][k];
         for (int i = 0; i < tokens; i++) {
-            __m512i v = _mm512_set1_epi32((int)x[(uint64_t)i * step + k]);
+            int32_t one; /* float32, or a pair */
+            memcpy(&one, x + (uint64_t)i * step + k, sizeof one);
+            __m512i v = _mm512_set1_epi32(one);
             sum[0][i] = add_product(sum[0][i], w0, v, f);
             sum[1][i] = add_product(sum[1][i], w1, v, f);
         }
