@@ -32,7 +32,7 @@ type modelFlags struct {
 const defaultContext = 4096
 
 // defaultUBatch is half of llama.cpp's, and with it the memory that a long prompt
-// takes beside weights and cache; prompts take 3 to 4 % longer (docs/serve.md).
+// takes beside weights and cache; prompts take up to 5 % longer (docs/results.md).
 const defaultUBatch = 256
 
 func (o *modelFlags) add(c *cobra.Command) {
