@@ -162,7 +162,7 @@ func TestKernelsAreExact(t *testing.T) {
 					t.Fatal(err)
 				}
 				few := l.fewOf(coding)
-				for _, tokens := range []int{1, 2, 3, 4, 5, 6, few + 1, few + 2, few + 3, few + 4, few + 5, few + 6, few + 9} {
+				for _, tokens := range []int{1, 2, 3, 4, 5, 6, 7, 8, 12, 13, few + 1, few + 2, few + 3, few + 4, few + 5, few + 6, few + 9} {
 					x := exactActivations(rnd, tokens*s.cols)
 					want := reference(t, m, x, tokens)
 					for _, k := range []int{scalar, vector} {

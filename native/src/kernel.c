@@ -8,11 +8,10 @@ uint64_t kernel_scratch_bytes(const struct plain *p, uint32_t tokens) {
 }
 
 kernel_fn *kernel_for(const struct plain *p, uint32_t tokens) {
-    bool few = tokens <= FEW_TOKENS;
     switch (p->coding) {
     case CODING_Q4_SYM:
     case CODING_Q8_SYM:
-        return few ? kernel_few : kernel_many;
+        return tokens <= FEW_TOKENS ? kernel_few : kernel_many;
     case CODING_BF16:
         if (kernel_bf16_supported()) return tokens <= BF16_FEW_TOKENS ? kernel_bf16 : kernel_bf16_many;
         /* fall through */

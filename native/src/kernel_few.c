@@ -17,12 +17,6 @@
  */
 #include "vector.h"
 
-/*
- * How far ahead of the tile that is executed the next ones are fetched, at
- * least; never less than a tile, because a tile's sections are read side by side.
- */
-enum { PREFETCH_BYTES = 16 << 10 };
-
 /* What is fixed where a kernel is compiled; even: survivors of every word, or 0 if they differ. */
 struct form {
     int tokens, bits, group;
@@ -149,9 +143,7 @@ INLINE void tiles(const struct plain *p, uint32_t from, uint32_t to, const struc
     const __m512i in_order = _mm512_set_epi32(15, 7, 14, 6, 13, 5, 12, 4, 11, 3, 10, 2, 9, 1, 8, 0);
     for (uint32_t tile = from; tile < to; tile++) {
         struct tile v = tile_at(p, tile);
-        uint64_t bytes = 8 * (uint64_t)(p->offsets[tile + 1] - p->offsets[tile]);
-        struct pair r = {.low = v.stream, .high = v.stream};
-        r.ahead = (const char *)v.masks + (bytes > PREFETCH_BYTES ? bytes : PREFETCH_BYTES);
+        struct pair r = {.low = v.stream, .high = v.stream, .ahead = fetch_ahead(&v, tile_bytes(p, tile))};
         struct products out[FEW_TOKENS];
         for (uint32_t pair = 0; pair < TILE_ROWS / 2; pair++) {
             uint32_t slot = 2 * pair;

@@ -7,9 +7,6 @@
  */
 #include "vector.h"
 
-/* How far ahead of the tile that is executed the next ones are fetched, at least. */
-enum { PREFETCH_BYTES = 16 << 10 };
-
 enum { TOKENS = 8 };
 
 /* What is fetched: step bytes for 32 columns of a pair of rows. */
@@ -81,8 +78,8 @@ INLINE void row_products(struct row r[2], struct ahead *ahead, uint32_t words, c
 /* The products of a tile with some tokens, whose activations are stride dwords apart. */
 INLINE void tile_products(const struct plain *p, uint32_t tile, const uint32_t *x, uint64_t stride, float *y, uint64_t ld, int tokens, enum half_form f) {
     struct tile v = tile_at(p, tile);
-    uint64_t bytes = 8 * (uint64_t)(p->offsets[tile + 1] - p->offsets[tile]);
-    struct ahead ahead = {(const char *)v.masks + (bytes > PREFETCH_BYTES ? bytes : PREFETCH_BYTES), bytes / (p->words * TILE_ROWS)};
+    uint64_t bytes = tile_bytes(p, tile);
+    struct ahead ahead = {fetch_ahead(&v, bytes), bytes / (p->words * TILE_ROWS)};
     struct products out[TOKENS];
     struct row r[2] = {{v.masks, NULL}, {v.masks, v.stream}};
     uint32_t row = 0;
@@ -107,7 +104,7 @@ typedef void variant(const struct plain *, uint32_t, const uint32_t *, uint64_t,
     TARGET static void name##_##tokens(const struct plain *p, uint32_t tile, const uint32_t *x, uint64_t stride, float *y, uint64_t ld) { \
         tile_products(p, tile, x, stride, y, ld, tokens, form);                                                                           \
     }
-#define VARIANTS(name, form)                                                 \
+#define VARIANTS(name, form)                                                                    \
     VARIANT(name, 1, form) VARIANT(name, 2, form) VARIANT(name, 3, form) VARIANT(name, 4, form) \
     VARIANT(name, 5, form) VARIANT(name, 6, form) VARIANT(name, 7, form) VARIANT(name, 8, form) \
     static variant *const name[TOKENS] = {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8};

@@ -115,8 +115,7 @@ INLINE void many(const struct plain *p, uint32_t from, uint32_t to, const struct
             }
         }
         for (uint32_t t = 0; t < a->tokens; t++) {
-            for (int i = 0; i < 2; i++)
-                memcpy(y + t * ld + (tile + (uint32_t)i) * (uint64_t)TILE_ROWS, sums[t][i], c[i].v.rows * sizeof(float));
+            for (int i = 0; i < 2; i++) store_tile(&c[i].v, false, _mm512_load_ps(sums[t][i]), y + t * ld + (tile + (uint32_t)i) * (uint64_t)TILE_ROWS);
         }
     }
 }

@@ -16,6 +16,18 @@ INLINE uint64_t count_survivors(const uint64_t *masks, uint32_t words) {
     return n;
 }
 
+static inline uint64_t tile_bytes(const struct plain *p, uint32_t tile) { return 8 * (uint64_t)(p->offsets[tile + 1] - p->offsets[tile]); }
+
+/*
+ * Where fetching begins when a tile does that is executed as it is read: a tile
+ * ahead (of bytes), because its sections are read side by side, and at least so much.
+ */
+enum { PREFETCH_BYTES = 16 << 10 };
+
+static inline const char *fetch_ahead(const struct tile *v, uint64_t bytes) {
+    return (const char *)v->masks + (bytes > PREFETCH_BYTES ? bytes : PREFETCH_BYTES);
+}
+
 /*
  * Fetches the tile that comes after the next while a tile is expanded, word by
  * word: 16 places in the stream are too many for the processor to follow.
@@ -27,7 +39,7 @@ struct fetcher {
 
 static inline struct fetcher fetch_after(const struct plain *p, uint32_t tile) {
     uint32_t next = tile + 2 < p->tiles ? tile + 2 : tile;
-    uint64_t bytes = 8 * (uint64_t)(p->offsets[next + 1] - p->offsets[next]), words = 64 * (uint64_t)p->words;
+    uint64_t bytes = tile_bytes(p, next), words = 64 * (uint64_t)p->words;
     return (struct fetcher){(const char *)p->blob + 8 * (uint64_t)p->offsets[next], (uint32_t)((bytes + words - 1) / words)};
 }
 
