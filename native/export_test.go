@@ -39,10 +39,7 @@ var ggmlParts = []string{"accel.c", "buffer.c", "matmul.c", "offers.c", "plugin.
 // had been written for another llama.cpp. It skips the test without a C compiler.
 func Altered(t *testing.T, changes map[string][]Change) map[string]string {
 	t.Helper()
-	cc, err := Compiler()
-	if err != nil {
-		t.Skip(err)
-	}
+	cc := compiler(t)
 	build := func(dir string, args ...string) {
 		cmd := exec.Command(cc, append([]string{"-std=c11", "-D_GNU_SOURCE", "-O1", "-fPIC", "-fvisibility=hidden"}, args...)...)
 		cmd.Dir = dir

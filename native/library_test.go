@@ -32,14 +32,24 @@ type library struct {
 	products  func(weights unsafe.Pointer, n, tokens int32, x, y unsafe.Pointer, threads, repeats int32, seconds unsafe.Pointer) int32
 }
 
-// compile builds the sources, with extra arguments and files from src, into out.
-func compile(t testing.TB, out string, with []string, extra ...string) {
+// compiler returns the C compiler. It skips the test without one, unless
+// $BESA_TEST_REQUIRE_SANITIZERS is set, which asks for one that has them.
+func compiler(t testing.TB) string {
 	t.Helper()
 	cc, err := Compiler()
 	if err != nil {
+		if os.Getenv("BESA_TEST_REQUIRE_SANITIZERS") != "" {
+			t.Fatal(err)
+		}
 		t.Skip(err)
 	}
-	dir := t.TempDir()
+	return cc
+}
+
+// compile builds the sources, with extra arguments and files from src, into out.
+func compile(t testing.TB, out string, with []string, extra ...string) {
+	t.Helper()
+	cc, dir := compiler(t), t.TempDir()
 	files, err := Unpack(dir)
 	if err != nil {
 		t.Fatal(err)

@@ -21,11 +21,7 @@ import (
 // the test where the compiler has no sanitizers, unless $BESA_TEST_REQUIRE_SANITIZERS is set.
 func sanitized(t *testing.T) (program, library string) {
 	t.Helper()
-	cc, err := Compiler()
-	if err != nil {
-		t.Skip(err)
-	}
-	dir := t.TempDir()
+	cc, dir := compiler(t), t.TempDir()
 	program, library = filepath.Join(dir, "program"), filepath.Join(dir, "sanitized.so")
 	flags := []string{"-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"}
 	build := func(text, out string, args ...string) {
